@@ -1,0 +1,29 @@
+"""Server-side sessions for Flask: the browser holds a signed id, the data stays here."""
+
+from .errors import ConfigurationError
+from .errors import NotSupported
+from .errors import SerializationError
+from .errors import SessionConflict
+from .errors import SessionError
+from .errors import SessionGone
+from .errors import SessionTooLarge
+from .errors import StoreError
+from .errors import StoreUnavailable
+from .extension import Session
+from .interface import ServerSideSessionInterface
+from .session import ServerSideSession
+
+__all__ = [
+    "ConfigurationError",
+    "NotSupported",
+    "SerializationError",
+    "ServerSideSession",
+    "ServerSideSessionInterface",
+    "Session",
+    "SessionConflict",
+    "SessionError",
+    "SessionGone",
+    "SessionTooLarge",
+    "StoreError",
+    "StoreUnavailable",
+]

@@ -1,0 +1,86 @@
+"""The application's ``SESSION_*`` keys as one object, with every bad value named at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import values
+from .codec import JSON
+from .codec import MsgPack
+from .codec import Serializer
+from .errors import ConfigurationError
+
+FORMATS: dict[str, type[JSON] | type[MsgPack]] = {"msgpack": MsgPack, "json": JSON}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All times in seconds."""
+
+    #: What new sessions are.
+    permanent: bool
+    #: Bytes of randomness in an id.
+    id_length: int
+    prefix: str
+    serializer: Serializer
+    #: How long a session lives without being used: ``PERMANENT_SESSION_LIFETIME``.
+    lifetime: float
+    #: How long a session lives however much it is used.
+    absolute_lifetime: float | None
+    #: How long ago the last use must be for a read to extend the session; ``None``: never.
+    touch_interval: float | None
+    #: The session key that says whose session it is.
+    subject_key: str | None
+    max_size: int | None
+    store_timeout: float
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """:raises ConfigurationError: names the key, the value and what is allowed."""
+        lifetime = values.duration(config, "PERMANENT_SESSION_LIFETIME", 31 * 24 * 3600)
+        touch_interval = None
+        if values.boolean(config, "SESSION_REFRESH_EACH_REQUEST", True):
+            touch_interval = values.duration(
+                config, "SESSION_TOUCH_INTERVAL", min(60, lifetime / 10), zero=True
+            )
+        return cls(
+            permanent=values.boolean(config, "SESSION_PERMANENT", True),
+            id_length=values.integer(config, "SESSION_ID_LENGTH", 32, least=16, most=192),
+            prefix=values.text(config, "SESSION_KEY_PREFIX", "session:"),
+            serializer=_serializer(config),
+            lifetime=lifetime,
+            absolute_lifetime=(
+                None
+                if config.get("SESSION_ABSOLUTE_LIFETIME") is None
+                else values.duration(config, "SESSION_ABSOLUTE_LIFETIME", 0)
+            ),
+            touch_interval=touch_interval,
+            subject_key=(
+                None
+                if config.get("SESSION_SUBJECT_KEY", "") is None
+                else values.text(config, "SESSION_SUBJECT_KEY", "_user_id")
+            ),
+            max_size=(
+                None
+                if config.get("SESSION_MAX_SIZE") is None
+                else values.integer(config, "SESSION_MAX_SIZE", 0, least=64, most=2**31)
+            ),
+            store_timeout=values.duration(config, "SESSION_STORE_TIMEOUT", 2),
+        )
+
+
+def _serializer(config: Mapping[str, Any]) -> Serializer:
+    key = "SESSION_SERIALIZATION_FORMAT"
+    value: Any = config.get(key, "msgpack")
+    if isinstance(value, str) and value in FORMATS:
+        return FORMATS[value]()
+    if isinstance(value, str) or not (hasattr(value, "dumps") and hasattr(value, "loads")):
+        raise ConfigurationError(
+            key, value, f"one of {', '.join(FORMATS)}, or an object with dumps and loads"
+        )
+    if not isinstance(value.dumps({}), bytes):
+        raise ConfigurationError(key, value, "a serializer whose dumps returns bytes")
+    serializer: Serializer = value
+    return serializer

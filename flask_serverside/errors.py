@@ -1,0 +1,70 @@
+"""What this package raises, and nothing else: :exc:`SessionError` covers all of it."""
+
+from __future__ import annotations
+
+import re
+
+from werkzeug.exceptions import ServiceUnavailable
+
+_PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/\s]*(@)")
+
+
+class SessionError(Exception):
+    """Anything that goes wrong in this package."""
+
+
+class ConfigurationError(SessionError):
+    """A configuration key has a value that cannot work. Raised by ``Session(app)``.
+
+    :param key: the configuration key, such as ``SESSION_TYPE``.
+    :param value: what was found there; passwords in URLs are masked in the message.
+    :param allowed: what would be accepted.
+    :param advice: what to do, where that is more than "set it to something allowed".
+    """
+
+    def __init__(self, key: str, value: object, allowed: str, advice: str = "") -> None:
+        shown = _PASSWORD.sub(r"\1***\2", repr(value))
+        super().__init__(
+            f"{key} = {shown}: expected {allowed}." + (f" {advice}" if advice else "")
+        )
+        self.key = key
+
+
+class SerializationError(SessionError):
+    """Session data cannot be turned into bytes, or stored bytes not into session data."""
+
+
+class SessionTooLarge(SessionError):
+    """The session is larger than ``SESSION_MAX_SIZE`` or than the server accepts."""
+
+
+class SessionConflict(SessionError):
+    """Others kept saving this session, so that our changes could not be stored."""
+
+
+class SessionGone(SessionError):
+    """The session was ended while this request was using it."""
+
+
+class NotSupported(SessionError):
+    """The configured store cannot do this."""
+
+
+class StoreError(SessionError):
+    """The store refused an operation for a reason that trying again will not cure."""
+
+
+class StoreUnavailable(StoreError, ServiceUnavailable):
+    """The store cannot be reached, or did not answer in ``SESSION_STORE_TIMEOUT``.
+
+    Also a :class:`werkzeug.exceptions.ServiceUnavailable`: unless the application
+    handles it, the client is answered 503. The answer never shows the message, which
+    names hosts and ports; the log does.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__()
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message

@@ -1,0 +1,80 @@
+"""What the application holds."""
+
+from __future__ import annotations
+
+import weakref
+
+from flask import current_app
+from flask import Flask
+from flask import has_app_context
+
+from . import stores
+from .config import Settings
+from .errors import ConfigurationError
+from .interface import ServerSideSessionInterface
+from .stores import Store
+
+NAME = "flask_serverside"
+
+
+class Session:
+    """Keeps the sessions of Flask applications on the server.
+
+    .. code-block:: python
+
+        app = Flask(__name__)
+        app.config.from_prefixed_env()
+        Session(app)
+
+    or, with an application factory, ``session = Session()`` and later
+    ``session.init_app(app)``. The configuration must be complete by then. One object
+    serves any number of applications.
+
+    :param app: the application, if there is one already.
+    :raises ConfigurationError: a ``SESSION_*`` key cannot work.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self._app: Flask | None = None
+        if app is not None:
+            self._app = app
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Replace the application's sessions by server-side ones. Connects to nothing."""
+        settings = Settings.from_config(app.config)
+        store = _make_store(app, settings)
+        app.session_interface = ServerSideSessionInterface(settings, store)
+        app.extensions[NAME] = self
+
+    @property
+    def store(self) -> Store:
+        """The store of the application at hand."""
+        app = current_app if has_app_context() or self._app is None else self._app
+        interface = app.session_interface
+        if not isinstance(interface, ServerSideSessionInterface):
+            raise ConfigurationError(
+                "app.session_interface", interface, "the one that Session(app) has set"
+            )
+        return interface.store
+
+    def purge(self) -> int:
+        """Remove expired sessions from a store whose server does not: SQL databases.
+
+        :returns: how many were removed.
+        """
+        return self.store.purge()
+
+
+def _make_store(app: Flask, settings: Settings) -> Store:
+    found = stores.find(app.config.get(stores.KEY, "memory"))
+    if isinstance(found, Store):
+        return found
+    store = found.from_app(
+        app,
+        prefix=settings.prefix,
+        timeout=settings.store_timeout,
+        max_size=settings.max_size,
+    )
+    weakref.finalize(app, store.close)
+    return store

@@ -1,0 +1,165 @@
+"""Between Flask and the session: opens it, saves it, and looks after the cookie."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flask import Flask
+from flask import has_request_context
+from flask import Request
+from flask import Response
+from flask import session as current_session
+from flask.sessions import SessionInterface
+from flask.sessions import SessionMixin
+
+from .codec import Codec
+from .config import Settings
+from .errors import StoreUnavailable
+from .identity import Identity
+from .session import ServerSideSession
+from .session import Services
+from .stores import Store
+
+log = logging.getLogger("flask_serverside")
+
+
+class ServerSideSessionInterface(SessionInterface):
+    """What ``app.session_interface`` is once ``Session(app)`` was called.
+
+    :param settings: as read from the application's configuration.
+    :param store: where the sessions are kept.
+    """
+
+    session_class = ServerSideSession
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self._services: Services | None = None
+        self._made_for: tuple[Any, ...] = ()
+        self._warned = False
+
+    def open_session(self, app: Flask, request: Request) -> ServerSideSession | None:
+        """The request's session. Nothing is loaded, nor the cookie looked at, before the
+        session is used. ``None``, and so Flask's explanation, without a ``SECRET_KEY``."""
+        if self.store.one_process and not self._warned:
+            self._warn(app)
+        services = self._services_for(app)
+        if services is None:
+            return None
+        return self.session_class(services, lambda: self.presented(app, request))
+
+    def presented(self, app: Flask, request: Request) -> str | None:
+        """The cookie's value, as the client sent it.
+
+        With two different ones, nobody can tell which is ours: the server does not learn
+        which domain and path a cookie was set for (RFC 6265, 8.6), and another host of the
+        same site may have planted one. Then it is as if there were none.
+        """
+        values = set(request.cookies.getlist(self.get_cookie_name(app)))
+        if len(values) > 1:
+            log.warning(
+                "%d different cookies named %s in one request: none is used. Was "
+                "SESSION_COOKIE_PATH or _DOMAIN changed? Then change the name, too.",
+                len(values),
+                self.get_cookie_name(app),
+            )
+        return values.pop() if len(values) == 1 else None
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        assert isinstance(session, ServerSideSession)
+        if session.accessed:
+            response.vary.add("Cookie")
+        if session.closed:
+            # Flask calls again with the answer to the error that the first call raised.
+            return
+        session.closed = True
+        try:
+            session.save()
+        except StoreUnavailable as error:
+            if not _is_current(session):
+                raise
+            _answer_instead(app, response, error)
+            return
+        session.closed = False
+        if session.cookie is not None:
+            self._set_cookie(app, session, response)
+
+    def _set_cookie(self, app: Flask, session: ServerSideSession, response: Response) -> None:
+        attributes: dict[str, Any] = {
+            "domain": self.get_cookie_domain(app),
+            "path": self.get_cookie_path(app),
+            "secure": self.get_cookie_secure(app),
+            "httponly": self.get_cookie_httponly(app),
+            "samesite": self.get_cookie_samesite(app),
+        }
+        if app.config.get("SESSION_COOKIE_PARTITIONED"):  # since Flask 3.1
+            attributes["partitioned"] = True
+        name = self.get_cookie_name(app)
+        if session.cookie == "clear":
+            response.delete_cookie(name, **attributes)
+        else:
+            services = self._services_for(app)
+            assert services is not None
+            response.set_cookie(
+                name,
+                services.identity.sign(session.sid),
+                max_age=session.max_age,
+                **attributes,
+            )
+        session.cookie = None
+        response.vary.add("Cookie")
+
+    def _services_for(self, app: Flask) -> Services | None:
+        """Made anew when one of the keys changes that Flask looks up at each request."""
+        config = app.config
+        if not app.secret_key:
+            return None
+        fallbacks = config.get("SECRET_KEY_FALLBACKS") or ()  # since Flask 3.1
+        if isinstance(fallbacks, str | bytes):
+            fallbacks = (fallbacks,)
+        made_for = (
+            app.secret_key,
+            *fallbacks,
+            config["PERMANENT_SESSION_LIFETIME"],
+            config["SESSION_REFRESH_EACH_REQUEST"],
+        )
+        if self._services is None or made_for != self._made_for:
+            keys = [*fallbacks, app.secret_key]
+            settings = Settings.from_config(config)
+            self._services = Services(
+                settings, self.store, Codec(settings.serializer), Identity(keys)
+            )
+            self._made_for = made_for
+        return self._services
+
+    def _warn(self, app: Flask) -> None:
+        self._warned = True
+        if not (app.debug or app.testing):
+            log.warning(
+                "Sessions are kept in this process's memory: others do not see them, and "
+                "they end with it. Set SESSION_TYPE to redis, memcached, mongodb or sqlalchemy."
+            )
+
+
+def _is_current(session: ServerSideSession) -> bool:
+    """Whether this is the session of the request being answered, and not one that a test
+    or another extension has opened by hand."""
+    return has_request_context() and session is current_session._get_current_object()  # type: ignore[attr-defined]
+
+
+def _answer_instead(app: Flask, response: Response, error: StoreUnavailable) -> None:
+    """Turn a response that tells of success into the application's answer to the error.
+
+    Raised from here, the error would become a 500: Flask gives HTTP exceptions their own
+    answer only while it handles the view.
+    """
+    answer = app.make_response(app.handle_user_exception(error))
+    if hasattr(response.response, "close"):
+        response.response.close()
+    response.status = answer.status
+    response.headers = answer.headers
+    response.response = answer.response
+    response.direct_passthrough = answer.direct_passthrough
+    response.vary.add("Cookie")

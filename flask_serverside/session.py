@@ -1,0 +1,457 @@
+"""The session that a view sees: a mapping that loads itself on first use."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from datetime import timedelta
+from datetime import timezone
+from typing import Any
+from typing import Literal
+from uuid import UUID
+
+from flask.sessions import SessionMixin
+
+from .codec import Codec
+from .config import Settings
+from .errors import SerializationError
+from .errors import SessionConflict
+from .errors import StoreUnavailable
+from .identity import handle_of
+from .identity import Identity
+from .identity import new_id
+from .merge import merge
+from .stores import Record
+from .stores import Store
+
+log = logging.getLogger("flask_serverside")
+
+#: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
+PERMANENT = "_permanent"
+
+#: Saves tried against other writers before giving up. One writer always gets through, so
+#: this many are only needed when as many are at it.
+ATTEMPTS = 64
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a session works with; the same for all sessions of an application."""
+
+    settings: Settings
+    store: Store
+    codec: Codec
+    identity: Identity
+
+
+class ServerSideSession(SessionMixin):
+    """``flask.session``: a dict whose contents stay on the server.
+
+    Nothing is loaded until it is looked at, and nothing stored unless it has changed. What
+    counts as changed is decided by comparing bytes, so that a change deep inside a nested
+    value is noticed without setting :attr:`modified`.
+
+    :param services: what all sessions of the application share.
+    :param presented: gives the cookie's value, or ``None``, when it is asked for.
+    """
+
+    def __init__(self, services: Services, presented: Callable[[], str | None]) -> None:
+        self._services = services
+        self._presented = presented
+        #: Whether the request has looked at the session at all.
+        self.accessed = False
+        #: What the response has to do about the cookie.
+        self.cookie: Literal["send", "clear"] | None = None
+        #: Whether saving it failed at the end of the request: not to be tried again.
+        self.closed = False
+        self._data: dict[str, Any] | None = None  # None: not loaded yet
+        self._record: Record | None = None  # as it stands in the store, as far as we know
+        self._stored = b""  # the data in it, encoded
+        self._sid: str | None = None
+        self._superseded: str | None = None  # handle to delete once the new one is stored
+        self._lifetime: float | None = None
+        self._failure: StoreUnavailable | None = None
+
+    # -- the mapping
+
+    def __getitem__(self, key: str) -> Any:
+        return self._loaded()[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._loaded()[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._loaded()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded())
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._loaded())
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._loaded()
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return self._loaded() | dict(other)
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(other) | self._loaded()
+
+    def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> ServerSideSession:
+        self._loaded().update(other)
+        return self
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._loaded().get(key, default)
+
+    def clear(self) -> None:
+        self._loaded().clear()
+
+    def copy(self) -> dict[str, Any]:
+        """A plain dict with the same items."""
+        return self._loaded().copy()
+
+    def __repr__(self) -> str:  # neither the id nor the user's data belong in a log
+        if self._data is None:
+            return "<ServerSideSession, not loaded>"
+        keys = "1 key" if len(self._data) == 1 else f"{len(self._data)} keys"
+        return f"<ServerSideSession {self.handle}, {keys}>"
+
+    # -- what is known about it
+
+    @property
+    def new(self) -> bool:  # type: ignore[override]
+        """Whether the client has not been given this session yet."""
+        self._loaded()
+        return self._record is None
+
+    @property
+    def modified(self) -> bool:  # type: ignore[override]
+        """Whether the session differs from what is stored.
+
+        Assigning to it, as other session implementations need after a nested change, does
+        no harm and has no effect.
+        """
+        return self._data is not None and self._changed(self._encoded())
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        pass
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the cookie outlives the browser. What new sessions are is said by
+        ``SESSION_PERMANENT``; on the server each session ends after its lifetime."""
+        return bool(self._loaded().get(PERMANENT, self._services.settings.permanent))
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        if bool(value) != self.permanent:
+            self._loaded()[PERMANENT] = bool(value)
+
+    @property
+    def sid(self) -> str:
+        """The id. It is the secret that makes a request this session's: do not show, log
+        or store it; :attr:`handle` is there for that."""
+        self._loaded()
+        if self._sid is None:
+            self._sid = new_id(self._services.settings.id_length)
+        return self._sid
+
+    @property
+    def handle(self) -> str:
+        """The SHA-256 of the id: names the session, and is useless as a cookie."""
+        return handle_of(self.sid)
+
+    @property
+    def subject(self) -> str | None:
+        """Whose session it is: the value under ``SESSION_SUBJECT_KEY``, as a string."""
+        return self._subject()
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the session was first stored; ``None``: not yet. Aware, in UTC."""
+        self._loaded()
+        return self._record and _date(self._record.created)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the session ends unless it is used again; ``None``: not stored yet."""
+        self._loaded()
+        return self._record and _date(self._record.expires)
+
+    @property
+    def max_age(self) -> int | None:
+        """Seconds until the session ends, for the cookie; ``None``: with the browser."""
+        if self._record is None or not self.permanent:
+            return None
+        return max(0, self._record.expires - self._services.store.now()) // 1000
+
+    @property
+    def lifetime(self) -> timedelta:
+        """How long the session lives without being used. ``PERMANENT_SESSION_LIFETIME``,
+        unless it was set for this session, as a timedelta or in seconds."""
+        return timedelta(seconds=self._current_lifetime())
+
+    @lifetime.setter
+    def lifetime(self, value: timedelta | float) -> None:
+        seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+        if seconds <= 0:
+            raise ValueError(f"lifetime must be more than zero seconds, not {value!r}")
+        self._loaded()
+        self._lifetime = seconds
+
+    # -- what a view may do besides reading and writing
+
+    def regenerate(self, keep: bool = True) -> None:
+        """Give the session a new id, because somebody signs in or gains a privilege: an id
+        that was planted or seen before is then worth nothing (OWASP: session fixation).
+
+        The new session is stored when the request ends, and the old one deleted after
+        that. What another request changes in the old one meanwhile is lost with it.
+
+        :param keep: whether the data moves to the new id; if not, it begins empty.
+        """
+        data = self._loaded()
+        if not keep:
+            data.clear()
+        elif self._lifetime is None and self._record is not None:
+            self._lifetime = self._record.lifetime / 1000
+        if self._record is not None:
+            self._superseded = self._superseded or self._record.handle
+        self._begin(data)
+
+    def destroy(self) -> None:
+        """End the session now, and clear the cookie. What is written to the session after
+        that begins a new one, under a new id."""
+        self._loaded()
+        for handle in (self._superseded, self._record and self._record.handle):
+            if handle and self._reaching(self._services.store.delete, handle):
+                self.cookie = "clear"
+        self._superseded = None
+        self._begin({})
+
+    def save(self) -> None:
+        """Store what has changed. Happens by itself when the request ends.
+
+        :raises SerializationError: a value cannot be stored.
+        :raises SessionTooLarge: the backend does not take that much.
+        :raises SessionConflict: others kept saving the session in between.
+        :raises StoreUnavailable: no answer from the store; raised again, without a second
+            wait, if it had already failed in this request.
+
+        In all cases the stored session is as it was.
+        """
+        if self._data is None:
+            return
+        if self._failure is not None:
+            raise self._failure
+        encoded = self._encoded()
+        if self._record is None:
+            if encoded:
+                self._create(encoded)
+        elif not encoded:
+            self._end()
+        elif self._changed(encoded):
+            self._replace(encoded)
+        elif self._touch_is_due():
+            self._touch()
+        if self._superseded is not None:  # only now that its successor is stored
+            deleted = self._reaching(self._services.store.delete, self._superseded)
+            self._superseded = None
+            if deleted and self._record is None:
+                self.cookie = "clear"
+
+    # -- loading
+
+    def _loaded(self) -> dict[str, Any]:
+        self.accessed = True
+        if self._data is None:
+            self._load()
+            assert self._data is not None
+        return self._data
+
+    def _load(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        presented = self._presented()
+        sid = presented and self._services.identity.verify(presented)
+        record = self._look_up(handle_of(sid)) if sid else None
+        if record is None:
+            self._data = {}
+        else:
+            self._sid, self._record = sid, record
+
+    def _look_up(self, handle: str) -> Record | None:
+        """Load the record and its data; a record that cannot be read is as good as none."""
+        try:
+            record = self._reaching(self._services.store.load, handle)
+            if record is not None:
+                self._data = self._services.codec.decode(record.payload)
+                self._stored = record.payload
+        except SerializationError as error:
+            log.warning("Session %s is ignored, it begins afresh: %s", handle, error)
+            return None
+        return record
+
+    def _begin(self, data: dict[str, Any]) -> None:
+        """Be a session that is not stored yet."""
+        self._data, self._record, self._stored, self._sid = data, None, b"", None
+
+    # -- saving
+
+    def _encoded(self) -> bytes:
+        """The data as bytes; none at all if there is nothing to be kept."""
+        data = self._loaded()
+        if not data or data.keys() == {PERMANENT}:
+            return b""
+        return self._services.codec.encode(data)
+
+    def _changed(self, encoded: bytes) -> bool:
+        return encoded != self._stored or (
+            self._lifetime is not None
+            and self._record is not None
+            and self._record.lifetime != int(self._lifetime * 1000)
+        )
+
+    def _create(self, encoded: bytes) -> None:
+        now = self._services.store.now()
+        absolute = self._services.settings.absolute_lifetime
+        deadline = None if absolute is None else now + int(absolute * 1000)
+        record = self._refreshed(Record(self.handle, encoded, 1, now, now, 0, 0, deadline), now)
+        record = record._replace(subject=self._subject())
+        if not self._reaching(self._services.store.create, record):
+            raise SessionConflict(f"There is a session {record.handle} already.")
+        self._settle(record, send=True)
+
+    def _replace(self, encoded: bytes) -> None:
+        store = self._services.store
+        for attempt in range(ATTEMPTS):
+            assert self._record is not None
+            changed = self._refreshed(self._record, store.now())._replace(
+                payload=encoded, version=self._record.version + 1, subject=self._subject()
+            )
+            standing = self._reaching(store.replace, changed)
+            if standing is changed:
+                return self._settle(changed, send=self.permanent)
+            if standing is None:
+                return self._gone()
+            self._merge(standing)
+            encoded = self._encoded()
+            if not encoded:
+                return self._end()
+            if not self._changed(encoded):
+                return None
+            if attempt > 2:
+                time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))
+        raise SessionConflict(
+            f"Session {self.handle} was saved by others {ATTEMPTS} times in a row while this "
+            "request tried to. What this request changed is not stored."
+        )
+
+    def _merge(self, theirs: Record) -> None:
+        """Apply my changes to what somebody else has saved."""
+        codec = self._services.codec
+        data = self._loaded()
+        merged = merge(
+            codec.decode(self._stored),
+            data,
+            codec.decode(theirs.payload),
+            lambda a, b: codec.encode({"": a}) == codec.encode({"": b}),
+        )
+        data.clear()
+        data.update(merged)
+        self._record, self._stored = theirs, theirs.payload
+
+    def _touch_is_due(self) -> bool:
+        interval = self._services.settings.touch_interval
+        if interval is None or self._record is None:
+            return False
+        return self._services.store.now() - self._record.seen >= interval * 1000
+
+    def _touch(self) -> None:
+        assert self._record is not None
+        touched = self._refreshed(self._record, self._services.store.now())
+        if self._reaching(self._services.store.touch, touched):
+            self._settle(touched._replace(token=None), send=self.permanent)
+        else:
+            self._gone()
+
+    def _end(self) -> None:
+        """Nothing is left in the session."""
+        assert self._record is not None
+        if self._reaching(self._services.store.delete, self._record.handle):
+            self.cookie = "clear"
+        self._begin(self._loaded())
+
+    def _gone(self) -> None:
+        """Somebody has ended the session since it was loaded: it stays ended, and the
+        cookie is left to whoever ended it."""
+        log.info("Session %s has ended meanwhile: changes are dropped.", self.handle)
+        self.cookie = None
+        self._begin({})
+
+    def _settle(self, record: Record, send: bool) -> None:
+        if send:
+            self.cookie = "send"
+        self._record, self._stored = record, record.payload
+
+    def _refreshed(self, record: Record, now: int) -> Record:
+        """The record as used just now."""
+        lifetime = int(self._current_lifetime() * 1000)
+        expires = now + lifetime
+        if record.deadline is not None:
+            expires = min(expires, record.deadline)
+        return record._replace(seen=now, expires=expires, lifetime=lifetime)
+
+    def _current_lifetime(self) -> float:
+        self._loaded()
+        if self._lifetime is not None:
+            return self._lifetime
+        if self._record is not None:
+            return self._record.lifetime / 1000
+        return self._services.settings.lifetime
+
+    def _subject(self) -> str | None:
+        key = self._services.settings.subject_key
+        value = None if key is None else self._loaded().get(key)
+        if value is None:
+            return None
+        subject = str(value)
+        if (
+            not isinstance(value, str | int | UUID)
+            or not 0 < len(subject) <= 255
+            or "\0" in subject
+            or not subject.isprintable()
+        ):
+            raise SerializationError(
+                f"session[{key!r}] says whose session it is: expected a string of 1 to 255 "
+                "printable characters, an int or a UUID. Set SESSION_SUBJECT_KEY to None if "
+                "it is something else. The stored session is unchanged."
+            )
+        return subject
+
+    def _reaching(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the store. Once it could not be reached, this request does not wait again."""
+        try:
+            return operation(*arguments)
+        except StoreUnavailable as error:
+            self._failure = error
+            raise
+
+
+def _date(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)

@@ -1,0 +1,220 @@
+"""The store contract, and all that the backends share.
+
+A backend subclasses :class:`Store` and writes the six primitives whose names begin with
+an underscore, in its server's own idiom. The public methods around them keep the promises
+that do not depend on the server: expiry is checked on every read, sizes before every
+write, and only this package's errors come out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from abc import ABC
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+from typing import ClassVar
+from typing import Self
+from typing import TYPE_CHECKING
+from typing import TypedDict
+from typing import TypeVar
+from typing import Unpack
+
+from ..errors import SessionTooLarge
+from ..errors import StoreError
+from ..errors import StoreUnavailable
+from .record import Record
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+T = TypeVar("T")
+
+log = logging.getLogger("flask_serverside")
+
+
+class StoreOptions(TypedDict, total=False):
+    """What every store takes, whichever backend it is."""
+
+    #: Put before each handle on servers that others share. Default ``"session:"``.
+    prefix: str
+    #: Seconds an operation may take, connecting included. Default 2.
+    timeout: float
+    #: The largest payload, in bytes. Default: what the backend takes.
+    max_size: int | None
+    #: The time, in seconds since the epoch. Default :func:`time.time`.
+    clock: Callable[[], float]
+
+
+class Store(ABC):
+    """Keeps records; one object serves all threads of a process.
+
+    Every operation is one trip to the server where the backend allows it, is given up
+    after ``timeout`` seconds, and raises only :exc:`StoreUnavailable` (no connection, no
+    answer in time), :exc:`StoreError` (refused), :exc:`SessionTooLarge`, or
+    :exc:`SerializationError` where something that is not a record stands in its place.
+    """
+
+    #: The driver's exceptions that mean: not reachable, or no answer in time.
+    unavailable: ClassVar[tuple[type[Exception], ...]] = ()
+    #: The driver's other exceptions.
+    failed: ClassVar[tuple[type[Exception], ...]] = ()
+    #: The largest payload, in bytes, where the server's limit is known beforehand.
+    max_size: int | None = None
+    #: Whether each process has sessions of its own.
+    one_process: ClassVar[bool] = False
+
+    def __init__(self, **options: Unpack[StoreOptions]) -> None:
+        self.prefix = options.get("prefix", "session:")
+        self.timeout = options.get("timeout", 2.0)
+        self.clock = options.get("clock", time.time)
+        self.max_size = options.get("max_size") or type(self).max_size
+        _stores.add(self)
+
+    @classmethod
+    @abstractmethod
+    def from_app(cls, app: Flask, **options: Unpack[StoreOptions]) -> Self:
+        """The store that the application's configuration describes. Does no I/O.
+
+        :raises ConfigurationError: a key of this backend cannot work.
+        """
+
+    def now(self) -> int:
+        """Milliseconds since the epoch, by this store's clock."""
+        return int(self.clock() * 1000)
+
+    def create(self, record: Record) -> bool:
+        """Store a new record, unless its handle is taken. Never overwrites.
+
+        :returns: whether it was stored.
+        """
+        self._fit(record)
+        started = time.monotonic()
+        try:
+            return self._call(self._create, record)
+        except StoreUnavailable as error:
+            if not self._worth_repeating(error, started):
+                raise
+            # The handle is the hash of a random id that nobody has been told yet: if it
+            # is taken now, then by our own first try.
+            self._call(self._create, record)
+            return True
+
+    def load(self, handle: str) -> Record | None:
+        """The record, or ``None`` if there is none or it has expired."""
+        started = time.monotonic()
+        try:
+            return self._alive(self._call(self._load, handle))
+        except StoreUnavailable as error:
+            if not self._worth_repeating(error, started):
+                raise
+            return self._alive(self._call(self._load, handle))
+
+    def replace(self, record: Record) -> Record | None:
+        """Store the record if the stored version is ``record.version - 1``.
+
+        Never creates: what was deleted or has expired stays so.
+
+        :returns: what stands in the store now: ``record`` itself if it was stored, the
+            other one if somebody else was first, ``None`` if there is none.
+        """
+        self._fit(record)
+        if record.expires <= record.seen:
+            return None
+        standing = self._call(self._replace, record)
+        return standing if standing is record else self._alive(standing)
+
+    def touch(self, record: Record) -> bool:
+        """Give the stored record the ``seen`` and ``expires`` of this one, nothing else.
+
+        Does nothing if the stored version is not ``record.version``: whoever saved it has
+        extended it. Never writes data, never revives.
+
+        :returns: whether the session is alive.
+        """
+        return record.expires > record.seen and self._call(self._touch, record)
+
+    def delete(self, handle: str) -> bool:
+        """Remove the record for good. :returns: whether there was one."""
+        return self._call(self._delete, handle)
+
+    def purge(self) -> int:
+        """Remove what has expired, where the server does not do so by itself.
+
+        :returns: how many were removed.
+        """
+        return 0
+
+    def close(self) -> None:
+        """Close the connections, if this store made the client."""
+
+    def reset(self) -> None:
+        """Forget all connections without closing them. Called in a forked child, where
+        they still belong to the parent."""
+
+    @abstractmethod
+    def _create(self, record: Record) -> bool: ...
+
+    @abstractmethod
+    def _load(self, handle: str) -> Record | None:
+        """The record as it stands, expired or not."""
+
+    @abstractmethod
+    def _replace(self, record: Record) -> Record | None:
+        """As :meth:`replace`. The stored record must also still be alive at
+        ``record.seen``, which is now."""
+
+    @abstractmethod
+    def _touch(self, record: Record) -> bool:
+        """As :meth:`touch`, and alive at ``record.seen``, too."""
+
+    @abstractmethod
+    def _delete(self, handle: str) -> bool: ...
+
+    def _dropped(self, cause: BaseException | None) -> bool:
+        """Whether the driver says that the server closed the connection, as it does to
+        all of them when it restarts. The next operation must then use a new one."""
+        return False
+
+    def _worth_repeating(self, error: StoreUnavailable, started: float) -> bool:
+        """Not after a time limit, which would only be doubled."""
+        return self._dropped(error.__cause__) and time.monotonic() - started < self.timeout / 2
+
+    def _alive(self, record: Record | None) -> Record | None:
+        return record if record is not None and record.expires > self.now() else None
+
+    def _fit(self, record: Record) -> None:
+        if self.max_size is not None and len(record.payload) > self.max_size:
+            raise self._too_large(record)
+
+    def _too_large(self, record: Record) -> SessionTooLarge:
+        limit = f"{self.max_size} bytes" if self.max_size else "the server's limit"
+        return SessionTooLarge(
+            f"Session {record.handle} has {len(record.payload)} bytes, more than {limit}. "
+            "The stored session is unchanged. Keep less in it, raise SESSION_MAX_SIZE, or "
+            "raise the server's limit."
+        )
+
+    def _call(self, primitive: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return primitive(*arguments)
+        except self.unavailable as error:
+            log.error("Session store %s unavailable: %s", type(self).__name__, error)
+            raise StoreUnavailable(f"{type(self).__name__}: {error}") from error
+        except self.failed as error:
+            raise StoreError(f"{type(self).__name__}: {error}") from error
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _reset_stores() -> None:
+    for store in list(_stores):
+        store.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_stores)

@@ -1,0 +1,218 @@
+"""Sessions in Memcached, with ``gets``, ``cas`` and ``add``, each confirmed by the server."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from typing import Any
+from typing import NamedTuple
+from typing import Self
+from typing import TYPE_CHECKING
+from typing import Unpack
+
+from pymemcache.client.base import Client
+from pymemcache.client.base import PooledClient
+from pymemcache.client.hash import HashClient
+from pymemcache.client.rendezvous import RendezvousHash
+from pymemcache.exceptions import MemcacheError
+from pymemcache.exceptions import MemcacheServerError
+from pymemcache.exceptions import MemcacheUnexpectedCloseError
+from pymemcache.serde import LegacyWrappingSerde
+
+from ..errors import ConfigurationError
+from .base import Store
+from .base import StoreOptions
+from .record import Record
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+KEY = "SESSION_MEMCACHED"
+DEFAULT = "127.0.0.1:11211"
+ALLOWED = "host:port, /path/to/socket, several of them in a list or separated by commas, or a pymemcache.PooledClient"
+
+#: Expiry times above 30 days are taken for points in time (Memcached's protocol.txt).
+_LONGEST_RELATIVE = 30 * 24 * 3600
+
+#: How often a write is tried again because somebody touched the record in between.
+_ATTEMPTS = 8
+
+
+class _Token(NamedTuple):
+    cas: bytes
+    expires: int
+
+
+class MemcachedStore(Store):
+    """One item a session: the prefix and the handle.
+
+    With several servers each session lives on one of them, found by rendezvous hashing.
+    There is no failover: a session that moved to another server would come back there
+    after it was destroyed here.
+
+    :param servers: an address, several, or a ``PooledClient``.
+    """
+
+    unavailable = (OSError, MemcacheUnexpectedCloseError)
+    failed = (MemcacheError,)
+
+    def __init__(self, servers: Any = DEFAULT, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(**options)
+        if not re.fullmatch(r"[\x21-\x7e]{0,180}", self.prefix):
+            raise ConfigurationError(
+                "SESSION_KEY_PREFIX",
+                self.prefix,
+                "at most 180 printable ASCII characters without a space",
+            )
+        self._addresses = _addresses(servers)
+        self._ring = RendezvousHash(self._addresses)
+        self._clients: dict[str, Any] = {}
+        if self._addresses:
+            self.reset()
+        else:
+            self._clients[""] = _checked(servers)
+
+    @classmethod
+    def from_app(cls, app: Flask, **options: Unpack[StoreOptions]) -> Self:
+        return cls(app.config.get(KEY, DEFAULT), **options)
+
+    def close(self) -> None:
+        if self._addresses:
+            for client in self._clients.values():
+                client.close()
+
+    def reset(self) -> None:
+        if self._addresses:
+            self._clients = {address: self._connect(address) for address in self._addresses}
+        else:
+            # A socket shared with the parent process would hand out its answers.
+            self._clients[""].close()
+
+    def _connect(self, address: str) -> PooledClient:
+        return PooledClient(
+            address,
+            connect_timeout=self.timeout,
+            timeout=self.timeout,
+            no_delay=True,  # else Nagle's algorithm holds a value back for 40 ms
+            default_noreply=False,
+        )
+
+    def _client(self, handle: str) -> Any:
+        if len(self._clients) == 1:
+            return next(iter(self._clients.values()))
+        return self._clients[self._ring.get_node(handle)]
+
+    def _create(self, record: Record) -> bool:
+        return bool(self._store("add", record))
+
+    def _load(self, handle: str) -> Record | None:
+        packed, cas = self._client(handle).gets(self.prefix + handle)
+        if packed is None:
+            return None
+        record = Record.unpack(handle, packed)
+        return record._replace(token=_Token(cas, record.expires))
+
+    def _replace(self, record: Record) -> Record | None:
+        token = record.token
+        for _ in range(_ATTEMPTS):
+            if token is None or token.expires <= record.seen:
+                standing = self._load(record.handle)
+                if standing is None or standing.expires <= record.seen:
+                    return None
+                if standing.version != record.version - 1:
+                    return standing
+                token = standing.token
+            stored = self._store("cas", record, token.cas)
+            if stored is not False:
+                return record if stored else None
+            token = None
+        return self._load(record.handle)
+
+    def _touch(self, record: Record) -> bool:
+        for _ in range(_ATTEMPTS):
+            standing = self._load(record.handle)
+            if standing is None or standing.expires <= record.seen:
+                return False
+            if standing.version != record.version:
+                return True
+            touched = standing._replace(seen=record.seen, expires=record.expires)
+            stored = self._store("cas", touched, standing.token.cas)
+            if stored is not False:
+                return bool(stored)
+        return True
+
+    def _delete(self, handle: str) -> bool:
+        return bool(self._client(handle).delete(self.prefix + handle, noreply=False))
+
+    def _store(self, command: str, record: Record, *cas: bytes) -> bool | None:
+        """``add`` or ``cas``: True if stored, False if refused, None if there is no item."""
+        expire = math.ceil((record.expires - record.seen) / 1000)
+        if expire > _LONGEST_RELATIVE:
+            expire += int(time.time())
+        client = self._client(record.handle)
+        key = self.prefix + record.handle
+        try:
+            stored: bool | None = getattr(client, command)(
+                key, record.pack(), *cas, expire=expire, noreply=False
+            )
+        except MemcacheServerError as error:
+            if b"too large" not in error.args[0]:
+                raise
+            raise self._too_large(record) from error
+        return stored
+
+    def _dropped(self, cause: BaseException | None) -> bool:
+        dropped = self._addresses and isinstance(
+            cause, ConnectionError | MemcacheUnexpectedCloseError
+        )
+        if dropped:
+            self.reset()
+        return bool(dropped)
+
+
+def _addresses(servers: Any) -> list[str]:
+    """The addresses in the configured value; none if it is a client."""
+    if isinstance(servers, str):
+        servers = servers.split(",")
+    if not isinstance(servers, list | tuple):
+        return []
+    if (
+        len(servers) == 2
+        and isinstance(servers[0], str)
+        and isinstance(servers[1], int)
+    ):
+        servers = [f"{servers[0]}:{servers[1]}"]
+    addresses = [server.strip() for server in servers if isinstance(server, str)]
+    wrong = [a for a in addresses if not re.fullmatch(r"/.+|(\[[0-9a-fA-F:]+\]|[^\s:/]+)(:\d{1,5})?", a)]
+    if not addresses or wrong or len(addresses) != len(servers):
+        raise ConfigurationError(KEY, servers, ALLOWED)
+    return addresses
+
+
+def _checked(client: Any) -> Any:
+    """A client that was given, if it can be trusted with sessions."""
+    if isinstance(client, Client):
+        reason = "A Client has one socket, which threads would share; a PooledClient has many."
+    elif isinstance(client, HashClient):
+        reason = "A HashClient moves sessions to another server when one is down; give the list of addresses."
+    elif not all(callable(getattr(client, name, None)) for name in ("gets", "cas", "add")):
+        reason = f"To use {DEFAULT}, leave the key out."
+    elif getattr(client, "ignore_exc", False):
+        reason = "This client has ignore_exc=True: it would show a server that is down as an empty session."
+    elif not _plain(getattr(client, "serde", None)):
+        reason = "This client has a serializer: what stands in Memcached must not be unpickled."
+    else:
+        return client
+    raise ConfigurationError(KEY, client, ALLOWED, reason)
+
+
+def _plain(serde: Any) -> bool:
+    """Whether values pass through unchanged, as they do unless something else was asked for."""
+    if not isinstance(serde, LegacyWrappingSerde):
+        return serde is None
+    functions = [getattr(f, "__func__", None) for f in (serde.serialize, serde.deserialize)]
+    return functions == [
+        LegacyWrappingSerde._default_serialize,
+        LegacyWrappingSerde._default_deserialize,
+    ]

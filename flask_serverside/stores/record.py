@@ -1,0 +1,95 @@
+"""What a store keeps for one session."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any
+from typing import NamedTuple
+
+from ..errors import SerializationError
+
+_MAGIC = b"\xf5\x01"
+_HEADER = Struct(">2s6QH")
+
+#: Where the parts that the Redis scripts look at stand in the packed form, in bytes.
+VERSION_OFFSET, TIMES_OFFSET = 2, 10
+_INT = Struct(">Q")
+_TIMES = Struct(">QQ")
+
+
+class Record(NamedTuple):
+    """One session as it is stored. All times are milliseconds since the epoch, UTC."""
+
+    #: ``sha256(id)`` in hex: the name of the record, safe to log.
+    handle: str
+    #: The session's data, encoded.
+    payload: bytes
+    #: 1 when created, one more with each :meth:`~flask_serverside.stores.Store.replace`.
+    version: int
+    created: int
+    #: When the session was last created, saved or touched.
+    seen: int
+    #: When the session ends unless it is used again; never after ``deadline``.
+    expires: int
+    #: How far each use moves ``expires``, in milliseconds.
+    lifetime: int
+    #: When the session ends however much it is used; ``None``: never.
+    deadline: int | None = None
+    #: Whose session it is, if anybody has signed in.
+    subject: str | None = None
+    #: The backend's own mark of this state, such as Memcached's cas number.
+    token: Any = None
+
+    def __repr__(self) -> str:  # the payload is the user's data: not for logs
+        return f"<Record {self.handle} version {self.version}, {len(self.payload)} bytes>"
+
+    def pack(self) -> bytes:
+        """The record as one string: a fixed header of 52 bytes, the subject, the payload."""
+        subject = self.subject.encode() if self.subject else b""
+        header = _HEADER.pack(
+            _MAGIC,
+            self.version,
+            self.seen,
+            self.expires,
+            self.created,
+            self.lifetime,
+            self.deadline or 0,
+            len(subject),
+        )
+        return header + subject + self.payload
+
+    @classmethod
+    def unpack(cls, handle: str, packed: bytes, token: Any = None) -> Record:
+        """:raises SerializationError: this is not a packed record."""
+        if len(packed) < _HEADER.size or packed[:2] != _MAGIC:
+            raise SerializationError(f"What is stored for session {handle} is not a record.")
+        _, version, seen, expires, created, lifetime, deadline, size = _HEADER.unpack_from(
+            packed
+        )
+        start = _HEADER.size + size
+        try:
+            subject = packed[_HEADER.size : start].decode() or None
+        except UnicodeDecodeError:
+            raise SerializationError(f"The record of session {handle} is damaged.") from None
+        if len(packed) < start:
+            raise SerializationError(f"The record of session {handle} is cut off.")
+        return cls(
+            handle,
+            packed[start:],
+            version,
+            created,
+            seen,
+            expires,
+            lifetime,
+            deadline or None,
+            subject,
+            token,
+        )
+
+
+def packed_version(version: int) -> bytes:
+    return _INT.pack(version)
+
+
+def packed_times(seen: int, expires: int) -> bytes:
+    return _TIMES.pack(seen, expires)

@@ -1,0 +1,358 @@
+"""Sessions in a SQL database: SQLite, PostgreSQL, MariaDB and MySQL, through SQLAlchemy Core.
+
+Each operation is one statement in a short transaction of its own, on a connection of its
+own. The application's own database session is never touched.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from datetime import datetime
+from datetime import timedelta
+from datetime import timezone
+from typing import Any
+from typing import Self
+from typing import TYPE_CHECKING
+from typing import Unpack
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import InterfaceError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from .. import values
+from ..errors import ConfigurationError
+from ..errors import SerializationError
+from .base import log
+from .base import Store
+from .base import StoreOptions
+from .record import Record
+from .sqlalchemy_timeouts import limit_waiting
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from sqlalchemy.engine import Dialect
+
+KEY = "SESSION_SQLALCHEMY"
+ALLOWED = "a database URL, an Engine, or Flask-SQLAlchemy's object"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Instant(sa.types.TypeDecorator[int]):
+    """Milliseconds since the epoch, kept as a date that a person can read and compare:
+    with a time zone on PostgreSQL, in UTC elsewhere."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=3))
+        return dialect.type_descriptor(sa.DateTime())
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        date = _EPOCH + value * _MILLISECOND
+        return date if dialect.name == "postgresql" else date.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> int | None:
+        if value is None:
+            return None
+        date = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+        return (date - _EPOCH) // _MILLISECOND
+
+
+def sessions_table(
+    metadata: sa.MetaData, name: str = "sessions", schema: str | None = None
+) -> sa.Table:
+    """The table that the store reads and writes, for Alembic's metadata.
+
+    ``lifetime`` is in milliseconds.
+    """
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("handle", sa.String(64), primary_key=True),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("created", Instant, nullable=False),
+        sa.Column("seen", Instant, nullable=False),
+        sa.Column("expires", Instant, nullable=False, index=True),
+        sa.Column("lifetime", sa.BigInteger, nullable=False),
+        sa.Column("deadline", Instant),
+        sa.Column("subject", sa.String(255), index=True),
+        sa.Column(
+            "payload",
+            sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb"),
+            nullable=False,
+        ),
+        schema=schema,
+    )
+
+
+class SQLAlchemyStore(Store):
+    """One row a session.
+
+    :param database: a URL, an :class:`sqlalchemy.engine.Engine`, or Flask-SQLAlchemy's
+        object. An engine that is given keeps its own time limits.
+    :param bind_key: which of Flask-SQLAlchemy's engines.
+    :param create: whether to create the table on first use.
+    :param purge_interval: seconds, about: a write removes a batch of expired rows if none
+        has done so for this long. 0: never, leave it to ``flask_serverside.Session.purge``.
+    """
+
+    unavailable = (OperationalError, InterfaceError, PoolTimeout)
+    failed = (SQLAlchemyError,)
+    #: Half of what MariaDB takes by default in one packet, since bytes may be escaped there.
+    max_size = 8 * 1024 * 1024
+
+    #: Rows removed by one statement of a purge.
+    PURGE_BATCH = 1000
+
+    def __init__(
+        self,
+        database: Any,
+        *,
+        table: str = "sessions",
+        schema: str | None = None,
+        bind_key: str | None = None,
+        create: bool = True,
+        purge_interval: float = 300,
+        **options: Unpack[StoreOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.table = sessions_table(sa.MetaData(), table, schema)
+        self._bind_key = bind_key
+        self._create_table = create
+        self._purge_interval = purge_interval
+        self._purge_due = self.now() + self._jittered_interval()
+        self._lock = threading.Lock()
+        self._ready = False
+        self._flask_sqlalchemy: Any = None
+        self._engine: sa.Engine | None = None
+        self._ours = isinstance(database, str | sa.URL)
+        if isinstance(database, str | sa.URL):
+            self._engine = self._connect(database)
+        elif isinstance(database, sa.Engine):
+            self._engine = database.execution_options(isolation_level="AUTOCOMMIT")
+        elif hasattr(database, "engines"):
+            self._flask_sqlalchemy = database
+        else:
+            raise ConfigurationError(KEY, database, ALLOWED)
+        if bind_key is not None and self._flask_sqlalchemy is None:
+            raise ConfigurationError(
+                f"{KEY}_BIND_KEY",
+                bind_key,
+                f"nothing, since {KEY} is not Flask-SQLAlchemy's object",
+            )
+
+    @classmethod
+    def from_app(cls, app: Flask, **options: Unpack[StoreOptions]) -> Self:
+        config = app.config
+        if KEY in config:
+            database = config[KEY]
+        else:
+            os.makedirs(app.instance_path, exist_ok=True)
+            database = sa.URL.create(
+                "sqlite", database=os.path.join(app.instance_path, "sessions.sqlite")
+            )
+        return cls(
+            database,
+            table=values.text(config, f"{KEY}_TABLE", "sessions"),
+            schema=config.get(f"{KEY}_SCHEMA"),
+            bind_key=config.get(f"{KEY}_BIND_KEY"),
+            create=values.boolean(config, f"{KEY}_CREATE", True),
+            purge_interval=values.duration(config, "SESSION_PURGE_INTERVAL", 300, zero=True),
+            **options,
+        )
+
+    def purge(self) -> int:
+        total = 0
+        while removed := self._call(self._purge_batch):
+            total += removed
+        return total
+
+    def close(self) -> None:
+        if self._ours and self._engine is not None:
+            self._engine.dispose()
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        if self._engine is not None:
+            self._engine.dispose(close=False)
+
+    def _connect(self, url: str | sa.URL) -> sa.Engine:
+        try:
+            parsed = sa.make_url(url)
+            if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+                raise ConfigurationError(
+                    KEY,
+                    url,
+                    "a database that threads can share",
+                    'An in-memory SQLite database is not: use SESSION_TYPE = "memory".',
+                )
+            engine = sa.create_engine(
+                parsed,
+                isolation_level="AUTOCOMMIT",
+                skip_autocommit_rollback=True,
+                pool_reset_on_return=None,
+                pool_timeout=self.timeout,
+            )
+        except SQLAlchemyError as error:
+            raise ConfigurationError(KEY, str(url), f"{ALLOWED} ({error})") from error
+        except ImportError as error:
+            raise ConfigurationError(
+                KEY,
+                str(url),
+                "a URL whose driver is installed",
+                f"{error}: pip install {error.name or 'the driver'}, or name another driver "
+                "in the URL, such as postgresql+psycopg:// or mysql+pymysql://.",
+            ) from error
+        limit_waiting(engine, self.timeout)
+        return engine
+
+    def _create(self, record: Record) -> bool:
+        row = {"handle": record.handle, "created": record.created} | _changing(record)
+        with self._connection() as connection:
+            try:
+                connection.execute(self.table.insert(), row)
+            except IntegrityError:
+                return False
+            if self._purge_interval and record.seen >= self._purge_due:
+                self._purge_due = record.seen + self._jittered_interval()
+                try:
+                    self._purge_batch()
+                except SQLAlchemyError as error:  # the session itself is safely stored
+                    log.warning("Expired sessions could not be purged: %s", error)
+        return True
+
+    def _load(self, handle: str) -> Record | None:
+        columns = self.table.c
+        statement = sa.select(self.table).where(columns.handle == handle)
+        with self._connection() as connection:
+            try:
+                row = connection.execute(statement).one_or_none()
+                return None if row is None else _record(row)
+            except (TypeError, ValueError, AttributeError) as error:
+                raise SerializationError(
+                    f"What is stored for session {handle} is not a record: {error}"
+                ) from error
+
+    def _replace(self, record: Record) -> Record | None:
+        loaded = self.table.c.version == record.version - 1
+        if self._update(record, loaded, _changing(record)):
+            return record
+        return self._load(record.handle)
+
+    def _touch(self, record: Record) -> bool:
+        loaded = self.table.c.version == record.version
+        times = {"seen": record.seen, "expires": record.expires}
+        if self._update(record, loaded, times):
+            return True
+        standing = self._load(record.handle)
+        return standing is not None and standing.expires > record.seen
+
+    def _delete(self, handle: str) -> bool:
+        with self._connection() as connection:
+            statement = self.table.delete().where(self.table.c.handle == handle)
+            return bool(connection.execute(statement).rowcount)
+
+    def _update(self, record: Record, loaded: Any, changes: dict[str, Any]) -> bool:
+        columns = self.table.c
+        alive = columns.expires > record.seen
+        statement = self.table.update().where(columns.handle == record.handle, loaded, alive)
+        with self._connection() as connection:
+            return connection.execute(statement, changes).rowcount == 1
+
+    def _purge_batch(self) -> int:
+        columns = self.table.c
+        expired = columns.expires <= self.now()
+        some = sa.select(columns.handle).where(expired).limit(self.PURGE_BATCH)
+        with self._connection() as connection:
+            handles = connection.scalars(some).all()
+            if not handles:
+                return 0
+            # Looked at again: between the two statements a session may have been touched
+            # by a machine whose clock is behind.
+            statement = self.table.delete().where(columns.handle.in_(handles), expired)
+            return connection.execute(statement).rowcount
+
+    def _jittered_interval(self) -> int:
+        """Milliseconds, spread so that the workers do not purge all at once."""
+        return int(self._purge_interval * 1000 * random.uniform(0.5, 1.5))
+
+    def _connection(self) -> sa.Connection:
+        if not self._ready:
+            self._prepare()
+        assert self._engine is not None
+        return self._engine.connect()
+
+    def _prepare(self) -> None:
+        """Ask Flask-SQLAlchemy for its engine, which takes an application context, and
+        create the table."""
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._bound_engine()
+            if self._create_table and not self._ready:
+                self._create_all(self._engine)
+            self._ready = True
+
+    def _bound_engine(self) -> sa.Engine:
+        engines = self._flask_sqlalchemy.engines
+        if self._bind_key not in engines:
+            raise ConfigurationError(
+                f"{KEY}_BIND_KEY", self._bind_key, f"one of {sorted(map(str, engines))}"
+            )
+        engine: sa.Engine = engines[self._bind_key]
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def _create_all(self, engine: sa.Engine) -> None:
+        try:
+            self.table.metadata.create_all(engine)
+        except DBAPIError:
+            # Another worker may have been faster. Then the table is there.
+            if not sa.inspect(engine).has_table(self.table.name, self.table.schema):
+                raise
+
+    def _dropped(self, cause: BaseException | None) -> bool:
+        return isinstance(cause, DBAPIError) and cause.connection_invalidated
+
+
+def _changing(record: Record) -> dict[str, Any]:
+    """All of the row that a save may change."""
+    return {
+        "version": record.version,
+        "seen": record.seen,
+        "expires": record.expires,
+        "lifetime": record.lifetime,
+        "deadline": record.deadline,
+        "subject": record.subject,
+        "payload": record.payload,
+    }
+
+
+def _record(row: Any) -> Record:
+    if not isinstance(row.payload, bytes):
+        raise TypeError(f"payload is {type(row.payload).__name__}")
+    return Record(
+        row.handle,
+        row.payload,
+        int(row.version),
+        row.created,
+        row.seen,
+        row.expires,
+        int(row.lifetime),
+        row.deadline,
+        row.subject,
+    )

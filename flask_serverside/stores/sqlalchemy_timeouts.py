@@ -1,0 +1,61 @@
+"""Time limits for SQL drivers, each of which has other names for them, or none."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from typing import Any
+
+import sqlalchemy as sa
+
+#: How often a waiting connection looks at the clock, in seconds.
+_INTERVAL = 0.05
+
+
+def limit_waiting(engine: sa.Engine, timeout: float) -> None:
+    """Have the engine's connections give up after ``timeout`` seconds, both when they are
+    made and when they wait for an answer. What the URL says goes first.
+
+    Drivers that are not named here keep their own limits.
+    """
+    whole = max(1, math.ceil(timeout))
+    limits: dict[str, dict[str, Any]] = {
+        "pysqlite": {"timeout": timeout},
+        "psycopg": {"connect_timeout": whole},
+        "psycopg2": {"connect_timeout": whole, "tcp_user_timeout": int(timeout * 1000)},
+        "pymysql": dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), timeout),
+        "mysqldb": dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), whole),
+    }
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, args: Any, parameters: dict[str, Any]) -> Any:
+        for name, value in limits.get(dialect.driver, {}).items():
+            parameters.setdefault(name, value)
+        if dialect.driver == "psycopg":
+            return _impatient(dialect.dbapi, timeout).connect(*args, **parameters)
+        return None
+
+
+def _impatient(psycopg: Any, timeout: float) -> Any:
+    """psycopg's Connection, which by itself waits for an answer forever: libpq has no limit
+    but for connecting, and the server's own does not help when the server is stuck."""
+
+    class ImpatientConnection(psycopg.Connection):  # type: ignore[misc]
+        def wait(self, waiting: Any, *args: Any, **kwargs: Any) -> Any:
+            return super().wait(self._limited(waiting), _INTERVAL)
+
+        def _limited(self, waiting: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+            given_up_at = time.monotonic() + timeout
+            wanted = next(waiting)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() > given_up_at:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer within {timeout} seconds")
+                try:
+                    wanted = waiting.send(ready)
+                except StopIteration as done:
+                    return done.value
+
+    return ImpatientConnection

@@ -1,0 +1,69 @@
+"""Configuration values: each takes the real type, or a plain string that says the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from .errors import ConfigurationError
+
+#: The longest time that any server and any date type can hold with room to spare.
+LONGEST = timedelta(days=36500)
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True}
+_WORDS |= {"false": False, "no": False, "off": False, "0": False}
+
+
+def boolean(config: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = config.get(key, default)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str | int) and str(value).lower() in _WORDS:
+        return _WORDS[str(value).lower()]
+    raise ConfigurationError(key, value, "true or false")
+
+
+def seconds(value: Any) -> float | None:
+    """A timedelta, a number of seconds or either written as a string; ``None``: neither."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def duration(
+    config: Mapping[str, Any], key: str, default: float, *, zero: bool = False
+) -> float:
+    """Seconds: more than zero or, with ``zero``, zero or more."""
+    value = config.get(key, default)
+    number = seconds(value)
+    if number is None or not (0 if zero else 0.001) <= number <= LONGEST.total_seconds():
+        least = "zero or more" if zero else "more than zero"
+        raise ConfigurationError(
+            key, value, f"a timedelta or seconds, {least}, at most {LONGEST.days} days"
+        )
+    return number
+
+
+def integer(
+    config: Mapping[str, Any], key: str, default: int, *, least: int, most: int
+) -> int:
+    value = config.get(key, default)
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+        raise ConfigurationError(key, value, f"a whole number from {least} to {most}")
+    return number
+
+
+def text(config: Mapping[str, Any], key: str, default: str) -> str:
+    value = config.get(key, default)
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(key, value, "a string that is not empty")
+    return value
