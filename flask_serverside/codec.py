@@ -63,7 +63,7 @@ class Codec:
     def _culprit(self, value: Any) -> tuple[str, Any]:
         """Follow the first thing that cannot be encoded down to where it has no parts."""
         where = "session"
-        for _ in range(100):  # more is a structure that contains itself
+        for _ in range(20):  # more is most likely a structure that contains itself
             for key, part in _parts(value):
                 if not self._encodes(part):
                     where, value = f"{where}[{key!r}]", part

@@ -46,16 +46,16 @@ def _impatient(psycopg: Any, timeout: float) -> Any:
             return super().wait(self._limited(waiting), _INTERVAL)
 
         def _limited(self, waiting: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-            given_up_at = time.monotonic() + timeout
-            wanted = next(waiting)
-            while True:
-                ready = yield wanted
-                if not ready and time.monotonic() > given_up_at:
-                    self.pgconn.finish()
-                    raise psycopg.OperationalError(f"no answer within {timeout} seconds")
-                try:
+            give_up_at = time.monotonic() + timeout
+            try:
+                wanted = next(waiting)
+                while True:
+                    ready = yield wanted
+                    if not ready and time.monotonic() > give_up_at:
+                        self.pgconn.finish()
+                        raise psycopg.OperationalError(f"no answer within {timeout} seconds")
                     wanted = waiting.send(ready)
-                except StopIteration as done:
-                    return done.value
+            except StopIteration as done:
+                return done.value
 
     return ImpatientConnection

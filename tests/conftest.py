@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backends import Backend
+from backends import BACKENDS
+from backends import GROUPS
+from backends import run
+from backends import Running
+from flask import Flask
+from flask_serverside import Session
+from proxy import Proxy
+from servers import Server
+from servers import Servers
+
+pytest.register_assert_rewrite("flask_serverside.testing")
+
+SERVERS = pytest.StashKey[Servers]()
+MISSING = pytest.StashKey[set[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backends",
+        default=",".join(GROUPS),
+        help=f"test only these, separated by commas: {', '.join(GROUPS)}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SERVERS] = Servers()
+    config.stash[MISSING] = set()
+    if unknown := chosen(config) - {*GROUPS}:
+        raise pytest.UsageError(f"--backends: no such backend: {', '.join(unknown)}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[SERVERS].stop()
+
+
+def chosen(config: pytest.Config) -> set[str]:
+    return set(config.getoption("--backends").split(","))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``backend``: all of them; ``real_backend``: those with a server, or that need none;
+    ``server_backend``: only those with a server."""
+    kinds: dict[str, Callable[[Backend], bool]] = {
+        "backend": lambda b: True,
+        "real_backend": lambda b: not b.stand_in,
+        "server_backend": lambda b: b.server is not None,
+    }
+    for fixture, wanted in kinds.items():
+        if fixture in metafunc.fixturenames:
+            groups = chosen(metafunc.config)
+            backends = [b for b in BACKENDS if b.group in groups and wanted(b)]
+            ids = [b.name for b in backends]
+            metafunc.parametrize(fixture, backends, ids=ids, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of one backend's own file run where that backend is wanted."""
+    groups = chosen(config)
+    unwanted = [
+        item for item in items if {m.args[0] for m in item.iter_markers("group")} - groups
+    ]
+    if unwanted:
+        config.hook.pytest_deselected(items=unwanted)
+        items[:] = [item for item in items if item not in unwanted]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start all servers that will be needed, together."""
+    if session.config.option.collectonly:
+        return
+    needed = set()
+    for item in session.items:
+        for value in getattr(getattr(item, "callspec", None), "params", {}).values():
+            if isinstance(value, Backend) and value.server:
+                needed.add(value.server)
+    session.config.stash[SERVERS].begin(needed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    servers, missing = config.stash[SERVERS], config.stash[MISSING]
+    terminalreporter.section("servers")
+    for name in sorted(servers.started):
+        server = servers.all[name]
+        terminalreporter.line(f"{name}: {server.version} ({server.program})")
+    for name in sorted(missing):
+        terminalreporter.line(f"{name}: MISSING, only its stand-in was tested", yellow=True)
+
+
+def get_server(request: pytest.FixtureRequest, name: str) -> Server:
+    server = request.config.stash[SERVERS].get(name)
+    if server is not None:
+        return server
+    request.config.stash[MISSING].add(name)
+    kind = request.config.stash[SERVERS].all[name]
+    reason = f"{name} is not on this machine: install it, or set {kind.variable} to its path"
+    if os.environ.get("REQUIRE_SERVERS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def get_running(request: pytest.FixtureRequest, folder: Path) -> Running:
+    backend: Backend = request.param
+    return run(backend, backend.server and get_server(request, backend.server), folder)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
+    return get_running(request, tmp_path)
+
+
+@pytest.fixture
+def real_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
+    return get_running(request, tmp_path)
+
+
+@pytest.fixture
+def server_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
+    return get_running(request, tmp_path)
+
+
+@pytest.fixture
+def proxied(server_backend: Running) -> Iterator[tuple[Running, Proxy]]:
+    """A backend that reaches its real server through a proxy."""
+    server = server_backend.server
+    assert server is not None
+    proxy = Proxy(server.port)
+    config = {
+        key: value.replace(str(server.port), str(proxy.port))
+        for key, value in server_backend.config.items()
+    }
+    if "SESSION_MONGODB" in config:
+        # The driver also looks after the server, on connections of its own.
+        config["SESSION_MONGODB"] += "?heartbeatFrequencyMS=100000&serverMonitoringMode=poll"
+    yield Running(server_backend.backend, config, server), proxy
+    proxy.close()
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Callable[[str], Server]:
+    return lambda name: get_server(request, name)
+
+
+@pytest.fixture
+def make_app() -> Callable[..., Flask]:
+    """An application with views that do what the tests need."""
+    from views import add_views
+
+    def make(running: Running | None = None, **config: Any) -> Flask:
+        app = Flask("tests")
+        app.config.update(SECRET_KEY="test", TESTING=True)
+        app.config.update(running.app_config() if running else {}, **config)
+        Session(app)
+        add_views(app)
+        return app
+
+    return make

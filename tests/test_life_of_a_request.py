@@ -1,0 +1,309 @@
+"""What reaches the store and the client in a request, on every backend."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from backends import Running
+from flask import Flask
+from flask import session
+from flask import stream_with_context
+from flask_serverside import ServerSideSessionInterface
+from flask_serverside.stores import Store
+from flask_serverside.testing import Clock
+
+MakeApp = Callable[..., Flask]
+
+
+def store_of(app: Flask) -> Store:
+    assert isinstance(app.session_interface, ServerSideSessionInterface)
+    return app.session_interface.store
+
+
+def handle_in(app: Flask, cookie: str) -> str:
+    with app.test_request_context("/", headers={"Cookie": f"session={cookie}"}):
+        return session.handle  # type: ignore[attr-defined,no-any-return]
+
+
+def test_a_session_lasts_from_one_request_to_the_next(make_app: MakeApp, backend: Running) -> None:
+    client = make_app(backend).test_client()
+    client.get("/write?color=green")
+    client.get("/write?size=7")
+    assert client.get("/read").json == {"color": "green", "size": "7"}
+
+
+def test_a_change_deep_in_the_data_is_stored(make_app: MakeApp, backend: Running) -> None:
+    client = make_app(backend).test_client()
+    for length in range(1, 5):
+        assert client.get("/append").json == [1] * length
+
+
+def test_two_clients_have_their_own_sessions(make_app: MakeApp, backend: Running) -> None:
+    app = make_app(backend)
+    alice, bob = app.test_client(), app.test_client()
+    alice.get("/write?name=alice")
+    bob.get("/write?name=bob")
+    assert alice.get("/read").json == {"name": "alice"}
+    assert bob.get("/read").json == {"name": "bob"}
+
+
+def test_an_emptied_session_is_deleted_and_its_cookie_cleared(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+    client = app.test_client()
+    client.get("/write?a=1")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    handle = handle_in(app, cookie.value)
+    assert store_of(app).load(handle) is not None
+    client.get("/clear")
+    assert store_of(app).load(handle) is None
+    assert client.get_cookie("session") is None
+
+
+def test_a_session_outlives_the_application(make_app: MakeApp, server_backend: Running) -> None:
+    client = make_app(server_backend).test_client()
+    client.get("/write?a=1")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    after_restart = make_app(server_backend).test_client()
+    after_restart.set_cookie("session", cookie.value)
+    assert after_restart.get("/read").json == {"a": "1"}
+
+
+def test_an_expired_session_is_empty_and_its_id_not_used_again(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend, PERMANENT_SESSION_LIFETIME=100)
+    store_of(app).clock = clock = Clock()
+    client = app.test_client()
+    client.get("/write?a=1")
+    old = client.get_cookie("session")
+    assert old is not None
+    clock.advance(100)
+    assert client.get("/read").json == {}
+    client.get("/write?b=1")
+    new = client.get_cookie("session")
+    assert new is not None
+    assert new.value != old.value
+    assert client.get("/read").json == {"b": "1"}
+
+
+def test_reading_keeps_a_session_alive(make_app: MakeApp, backend: Running) -> None:
+    app = make_app(backend, PERMANENT_SESSION_LIFETIME=100)
+    store_of(app).clock = clock = Clock()
+    client = app.test_client()
+    client.get("/write?a=1")
+    for _ in range(5):
+        clock.advance(60)
+        assert client.get("/read").json == {"a": "1"}
+    clock.advance(100)
+    assert client.get("/read").json == {}
+
+
+def test_a_session_that_is_never_looked_at_is_not_kept_alive(make_app: MakeApp) -> None:
+    app = make_app(PERMANENT_SESSION_LIFETIME=100)
+    store_of(app).clock = clock = Clock()
+    client = app.test_client()
+    client.get("/write?a=1")
+    clock.advance(60)
+    client.get("/untouched")
+    clock.advance(60)
+    assert client.get("/read").json == {}
+
+
+def test_without_refresh_only_writing_keeps_a_session_alive(make_app: MakeApp) -> None:
+    app = make_app(PERMANENT_SESSION_LIFETIME=100, SESSION_REFRESH_EACH_REQUEST=False)
+    store_of(app).clock = clock = Clock()
+    client = app.test_client()
+    client.get("/write?a=1")
+    clock.advance(60)
+    client.get("/write?a=2")
+    clock.advance(60)
+    assert client.get("/read").json == {"a": "2"}
+    clock.advance(60)
+    assert client.get("/read").json == {}
+
+
+def test_the_absolute_lifetime_ends_a_session_in_use(make_app: MakeApp, backend: Running) -> None:
+    app = make_app(backend, PERMANENT_SESSION_LIFETIME=100, SESSION_ABSOLUTE_LIFETIME=250)
+    store_of(app).clock = clock = Clock()
+    client = app.test_client()
+    client.get("/write?a=1")
+    for seconds in (80, 80, 80):
+        clock.advance(seconds)
+        client.get("/write?b=1")
+        assert client.get("/read").json == {"a": "1", "b": "1"}
+    clock.advance(10)
+    assert client.get("/read").json == {}
+
+
+def test_two_threads_adding_keys_to_one_session_lose_none(
+    make_app: MakeApp, real_backend: Running
+) -> None:
+    app = make_app(real_backend)
+    first = app.test_client()
+    first.get("/write?start=1")
+    cookie = first.get_cookie("session")
+    assert cookie is not None
+    answers: list[int] = []
+
+    def add(name: str) -> None:
+        client = app.test_client()
+        client.set_cookie("session", cookie.value)
+        for number in range(200):
+            answers.append(client.get(f"/write?{name}{number}=1").status_code)
+
+    threads = [threading.Thread(target=add, args=[name]) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 400
+    expected = {f"{name}{number}" for name in "ab" for number in range(200)} | {"start"}
+    assert first.get("/read").json.keys() == expected
+
+
+def test_a_session_deleted_while_a_request_holds_it_stays_deleted(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+    handles = []
+
+    @app.get("/slow")
+    def slow() -> str:
+        session["a"] = "changed"
+        handles.append(session.handle)  # type: ignore[attr-defined]
+        store_of(app).delete(handles[0])
+        return ""
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    answer = client.get("/slow")
+    assert store_of(app).load(handles[0]) is None
+    assert "Set-Cookie" not in answer.headers
+    assert client.get("/read").json == {}
+
+
+def test_a_deleted_session_is_not_revived_by_being_read(make_app: MakeApp, backend: Running) -> None:
+    app = make_app(backend, SESSION_TOUCH_INTERVAL=0)
+
+    @app.get("/slow")
+    def slow() -> str:
+        assert session["a"] == "1"
+        store_of(app).delete(session.handle)  # type: ignore[attr-defined]
+        return ""
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    assert "Set-Cookie" not in client.get("/slow").headers
+    assert client.get("/read").json == {}
+
+
+def test_session_transaction_reads_and_writes(make_app: MakeApp, backend: Running) -> None:
+    client = make_app(backend).test_client()
+    with client.session_transaction() as transaction:
+        transaction["a"] = {"b": [1]}
+    with client.session_transaction() as transaction:
+        transaction["a"]["b"].append(2)
+    assert client.get("/read").json == {"a": {"b": [1, 2]}}
+
+
+def test_a_streamed_response_reads_the_session(make_app: MakeApp, backend: Running) -> None:
+    app = make_app(backend)
+
+    @app.get("/stream")
+    def stream() -> object:
+        return app.response_class(stream_with_context(session[key] for key in "abc"))
+
+    @app.get("/stream-late")
+    def stream_late() -> object:
+        def parts() -> object:
+            yield session["a"]
+
+        return app.response_class(stream_with_context(parts()))
+
+    client = app.test_client()
+    client.get("/write?a=1&b=2&c=3")
+    assert client.get("/stream").text == "123"
+    assert client.get("/stream-late").text == "1"
+
+
+def test_regenerating_gives_a_new_id_and_ends_the_old_one(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+
+    @app.get("/regenerate")
+    def regenerate() -> str:
+        session.regenerate()  # type: ignore[attr-defined]
+        return ""
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    old = client.get_cookie("session")
+    client.get("/regenerate")
+    new = client.get_cookie("session")
+    assert old is not None
+    assert new is not None
+    assert new.value != old.value
+    assert client.get("/read").json == {"a": "1"}
+    assert store_of(app).load(handle_in(app, new.value)) is not None
+    thief = app.test_client()
+    thief.set_cookie("session", old.value)
+    assert thief.get("/read").json == {}
+
+
+def test_destroying_ends_the_session_and_a_new_one_may_begin(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+
+    @app.get("/destroy")
+    def destroy() -> str:
+        session.destroy()  # type: ignore[attr-defined]
+        return ""
+
+    @app.get("/sign-out")
+    def sign_out() -> str:
+        session.destroy()  # type: ignore[attr-defined]
+        session["message"] = "signed out"
+        return ""
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    old = client.get_cookie("session")
+    client.get("/sign-out")
+    new = client.get_cookie("session")
+    assert old is not None
+    assert new is not None
+    assert new.value != old.value
+    assert client.get("/read").json == {"message": "signed out"}
+    client.get("/destroy")
+    assert client.get_cookie("session") is None
+    client.set_cookie("session", old.value)
+    assert client.get("/read").json == {}
+
+
+def test_applications_in_one_process_do_not_share_sessions(make_app: MakeApp) -> None:
+    shop, forum = make_app(), make_app(SECRET_KEY="another")
+    client, other = shop.test_client(), forum.test_client()
+    client.get("/write?a=1")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    other.set_cookie("session", cookie.value)
+    assert other.get("/read").json == {}
+
+
+@pytest.mark.parametrize("fallbacks", [["test"], "test", ["older", "test"]])
+def test_a_key_among_the_fallbacks_still_verifies(make_app: MakeApp, fallbacks: object) -> None:
+    app = make_app()
+    client = app.test_client()
+    client.get("/write?a=1")
+    app.config.update(SECRET_KEY="new", SECRET_KEY_FALLBACKS=fallbacks)
+    assert client.get("/read").json == {"a": "1"}
+    app.config.update(SECRET_KEY_FALLBACKS=None)
+    assert client.get("/read").json == {}

@@ -1,0 +1,202 @@
+"""A server that is down, or accepts and never answers, through a line that can be cut."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from backends import Running
+from flask import Flask
+from flask import session
+from flask.testing import FlaskClient
+from flask_serverside import StoreUnavailable
+from proxy import Proxy
+
+MakeApp = Callable[..., Flask]
+Line = tuple[Running, Proxy]
+
+TIMEOUT = 0.5
+
+
+@pytest.fixture
+def app(make_app: MakeApp, proxied: Line) -> Flask:
+    app = make_app(proxied[0], SESSION_STORE_TIMEOUT=TIMEOUT)
+
+    @app.get("/cut-then-write")
+    def cut_then_write() -> str:
+        session["a"] = "changed"
+        proxied[1].cut()
+        return "written"
+
+    @app.get("/freeze-then-write")
+    def freeze_then_write() -> str:
+        session["a"] = "changed"
+        proxied[1].freeze()
+        return "written"
+
+    @app.get("/try-twice")
+    def try_twice() -> str:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                session.get("a")
+        return "survived"
+
+    return app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    client = app.test_client()
+    client.get("/write?a=1")
+    return client
+
+
+def timed(client: FlaskClient, path: str) -> tuple[int, float]:
+    began = time.monotonic()
+    status = client.get(path).status_code
+    return status, time.monotonic() - began
+
+
+@pytest.mark.parametrize("path", ["/read", "/write?b=1", "/clear"])
+def test_a_server_that_is_down_gives_503(client: FlaskClient, proxied: Line, path: str) -> None:
+    proxied[1].cut()
+    status, seconds = timed(client, path)
+    assert status == 503
+    assert seconds < 1.6 * TIMEOUT
+
+
+def test_a_first_write_to_a_server_that_is_down_gives_503(app: Flask, proxied: Line) -> None:
+    app.test_client().get("/write?a=1")
+    proxied[1].cut()
+    client = app.test_client()
+    answer = client.get("/write?a=1")
+    assert answer.status_code == 503
+    assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/read", "/write?b=1"])
+def test_a_server_that_never_answers_gives_503_after_the_time_limit(
+    client: FlaskClient, proxied: Line, path: str
+) -> None:
+    proxied[1].freeze()
+    status, seconds = timed(client, path)
+    assert status == 503
+    assert 0.9 * TIMEOUT < seconds < 1.6 * TIMEOUT
+
+
+def test_a_server_that_never_answers_a_new_connection_gives_503(
+    make_app: MakeApp, proxied: Line
+) -> None:
+    app = make_app(proxied[0], SESSION_STORE_TIMEOUT=TIMEOUT)
+    proxied[1].freeze()
+    status, seconds = timed(app.test_client(), "/write?a=1")
+    assert status == 503
+    # libpq takes any limit on connecting below two seconds for two seconds.
+    limit = 2 if proxied[0].name == "postgresql" else TIMEOUT
+    assert 0.9 * limit < seconds < limit + 0.6 * TIMEOUT
+
+
+@pytest.mark.parametrize("path", ["/cut-then-write", "/freeze-then-write"])
+def test_a_save_that_fails_answers_503_after_one_time_limit(
+    client: FlaskClient, proxied: Line, path: str
+) -> None:
+    began = time.monotonic()
+    answer = client.get(path)
+    assert answer.status_code == 503
+    assert time.monotonic() - began < 1.6 * TIMEOUT
+    assert "written" not in answer.text
+    assert "Set-Cookie" not in answer.headers
+    proxied[1].mend()
+    if path == "/cut-then-write":
+        assert client.get("/read").json == {"a": "1"}
+
+
+def test_a_request_waits_once_however_often_it_asks(client: FlaskClient, proxied: Line) -> None:
+    proxied[1].freeze()
+    status, seconds = timed(client, "/try-twice")
+    assert status == 200
+    assert seconds < 1.6 * TIMEOUT
+
+
+def test_the_answer_to_an_outage_is_the_applications(app: Flask, proxied: Line) -> None:
+    @app.errorhandler(503)
+    def sorry(error: Exception) -> tuple[str, int]:
+        # A page that shows the signed-in user reads the session once more.
+        with pytest.raises(StoreUnavailable):
+            session.get("user")
+        return "back soon", 503
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    proxied[1].cut()
+    assert client.get("/read").text == "back soon"
+
+
+def test_the_address_of_the_server_is_logged_and_not_shown(
+    client: FlaskClient, proxied: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxied[1].cut()
+    answer = client.get("/read")
+    assert "unavailable" in caplog.text
+    assert "127.0.0.1" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/read", "/write?b=1"])
+def test_all_is_well_again_once_the_server_is_back(
+    client: FlaskClient, proxied: Line, path: str
+) -> None:
+    proxied[1].cut()
+    assert client.get(path).status_code == 503
+    proxied[1].mend()
+    assert client.get(path).status_code == 200
+    assert client.get("/read").json["a"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/read", "/write?a=1"])
+def test_connections_that_a_restart_has_closed_are_not_noticed(
+    app: Flask, client: FlaskClient, proxied: Line, path: str
+) -> None:
+    newcomer = app.test_client()
+    proxied[1].drop()
+    assert (client if path == "/read" else newcomer).get(path).status_code == 200
+
+
+def test_the_real_server_killed_and_started_again(
+    make_app: MakeApp, server_backend: Running
+) -> None:
+    """Not through a proxy: the server itself dies, without a goodbye."""
+    shared = server_backend.server
+    assert shared is not None
+    server = type(shared)()
+    server.start()
+    try:
+        config = {
+            key: value.replace(str(shared.port), str(server.port))
+            for key, value in server_backend.config.items()
+        }
+        app = make_app(Running(server_backend.backend, config), SESSION_STORE_TIMEOUT=TIMEOUT)
+        client = app.test_client()
+        client.get("/write?a=1")
+        server.freeze()
+        assert client.get("/read").status_code == 503
+        server.thaw()
+        assert client.get("/read").json == {"a": "1"}
+        server.kill()
+        assert client.get("/read").status_code == 503
+        server.start()
+        assert client.get("/read").status_code == 200
+        keeps = server_backend.name in ("postgresql", "mariadb", "mongodb")
+        assert client.get("/read").json == ({"a": "1"} if keeps else {})
+        client.get("/write?b=2")
+        assert client.get("/read").json["b"] == "2"
+    finally:
+        server.stop()
+
+
+def test_a_failed_save_in_a_transaction_of_the_test_client_is_raised(
+    client: FlaskClient, proxied: Line
+) -> None:
+    with pytest.raises(StoreUnavailable), client.session_transaction() as transaction:  # noqa: PT012
+        transaction["a"] = 2
+        proxied[1].cut()

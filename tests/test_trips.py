@@ -1,0 +1,88 @@
+"""How often a request goes to the server, counted between it and the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from backends import Running
+from flask import Flask
+from flask.testing import FlaskClient
+from proxy import Proxy
+
+MakeApp = Callable[..., Flask]
+Line = tuple[Running, Proxy]
+
+
+def warmed_up(app: Flask) -> FlaskClient:
+    """A client with a session, after connecting, the table, scripts and prepared
+    statements have cost their trips."""
+    for number in range(8):
+        client = app.test_client()
+        for path in (f"/write?a={number}", "/write?b=1", "/read", "/clear"):
+            assert client.get(path).status_code == 200
+    client = app.test_client()
+    client.get("/write?a=1")
+    return client
+
+
+@pytest.fixture
+def client(make_app: MakeApp, proxied: Line) -> FlaskClient:
+    return warmed_up(make_app(proxied[0]))
+
+
+@pytest.mark.parametrize(
+    ("path", "trips"),
+    [
+        ("/untouched", 0),
+        ("/nowhere", 0),
+        ("/static/nothing.css", 0),
+        ("/read", 1),
+        ("/write?a=2", 2),
+        ("/write?a=1", 1),
+        ("/append", 2),
+        ("/clear", 2),
+    ],
+)
+def test_trips_of_a_request(client: FlaskClient, proxied: Line, path: str, trips: int) -> None:
+    before = proxied[1].trips
+    client.get(path)
+    assert proxied[1].trips - before == trips
+
+
+@pytest.mark.parametrize(
+    ("path", "trips"), [("/untouched", 0), ("/read", 0), ("/clear", 0), ("/write?a=1", 1)]
+)
+def test_trips_without_a_session(client: FlaskClient, proxied: Line, path: str, trips: int) -> None:
+    before = proxied[1].trips
+    client.application.test_client().get(path)
+    assert proxied[1].trips - before == trips
+
+
+def test_a_forged_cookie_costs_no_trip(client: FlaskClient, proxied: Line) -> None:
+    forged = client.application.test_client()
+    forged.set_cookie("session", f"{'A' * 43}.{'B' * 43}")
+    before = proxied[1].trips
+    assert forged.get("/read").json == {}
+    assert proxied[1].trips == before
+
+
+def test_a_signed_id_that_is_not_stored_costs_one_trip(client: FlaskClient, proxied: Line) -> None:
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    client.get("/clear")
+    client.set_cookie("session", cookie.value)
+    before = proxied[1].trips
+    assert client.get("/read").json == {}
+    assert proxied[1].trips - before == 1
+
+
+def test_a_touch_costs_one_trip_more(make_app: MakeApp, proxied: Line) -> None:
+    client = warmed_up(make_app(proxied[0], SESSION_TOUCH_INTERVAL=0))
+    for _ in range(6):
+        client.get("/read")
+    before = proxied[1].trips
+    client.get("/read")
+    # Memcached has no command that extends a record and writes into it.
+    expected = 3 if proxied[0].name == "memcached" else 2
+    assert proxied[1].trips - before == expected
