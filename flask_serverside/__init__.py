@@ -9,6 +9,7 @@ from .errors import SessionGone
 from .errors import SessionTooLarge
 from .errors import StoreError
 from .errors import StoreUnavailable
+from .extension import current_session
 from .extension import Session
 from .interface import ServerSideSessionInterface
 from .session import ServerSideSession
@@ -26,4 +27,5 @@ __all__ = [
     "SessionTooLarge",
     "StoreError",
     "StoreUnavailable",
+    "current_session",
 ]

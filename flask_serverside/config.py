@@ -1,4 +1,4 @@
-"""The application's ``SESSION_*`` keys as one object, with every bad value named at once."""
+"""The application's ``SESSION_*`` keys as one object; a bad value is named at start-up."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class Settings:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """:raises ConfigurationError: names the key, the value and what is allowed."""
+        secret_keys(config)
         lifetime = values.duration(config, "PERMANENT_SESSION_LIFETIME", 31 * 24 * 3600)
         touch_interval = None
         if values.boolean(config, "SESSION_REFRESH_EACH_REQUEST", True):
@@ -69,6 +70,24 @@ class Settings:
             ),
             store_timeout=values.duration(config, "SESSION_STORE_TIMEOUT", 2),
         )
+
+
+def secret_keys(config: Mapping[str, Any]) -> list[str | bytes]:
+    """All keys that verify a cookie, oldest first; the last one signs. Empty: none is set."""
+    key: Any = config.get("SECRET_KEY")
+    fallbacks: Any = config.get("SECRET_KEY_FALLBACKS") or []  # since Flask 3.1
+    if isinstance(fallbacks, str | bytes):
+        fallbacks = [fallbacks]
+    for name, value in [
+        ("SECRET_KEY", key or ""),
+        *(("SECRET_KEY_FALLBACKS", f) for f in fallbacks),
+    ]:
+        if not isinstance(value, str | bytes):
+            # Not the value itself: it is, or was meant to be, a secret.
+            raise ConfigurationError(
+                name, type(value), "a str or bytes, a list of them for _FALLBACKS"
+            )
+    return [*reversed(fallbacks), key] if key else []
 
 
 def _serializer(config: Mapping[str, Any]) -> Serializer:

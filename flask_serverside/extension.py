@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import weakref
+from typing import cast
 
 from flask import current_app
 from flask import Flask
 from flask import has_app_context
+from flask import session
 
 from . import stores
 from .config import Settings
 from .errors import ConfigurationError
 from .interface import ServerSideSessionInterface
+from .session import ServerSideSession
 from .stores import Store
 
 NAME = "flask_serverside"
+
+#: :data:`flask.session` itself, for type checkers: they know it as a
+#: :class:`flask.sessions.SessionMixin`, which has no ``regenerate()``.
+current_session = cast(ServerSideSession, session)
 
 
 class Session:

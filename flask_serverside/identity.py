@@ -37,7 +37,7 @@ class Identity:
 
     def __init__(self, keys: Iterable[str | bytes]) -> None:
         self._signer = Signer(
-            list(keys),
+            [key.encode() if isinstance(key, str) else key for key in keys],
             salt=b"flask-serverside.session-id",
             key_derivation="hmac",
             digest_method=hashlib.sha256,

@@ -14,6 +14,7 @@ from flask.sessions import SessionInterface
 from flask.sessions import SessionMixin
 
 from .codec import Codec
+from .config import secret_keys
 from .config import Settings
 from .errors import StoreUnavailable
 from .identity import Identity
@@ -42,7 +43,8 @@ class ServerSideSessionInterface(SessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> ServerSideSession | None:
         """The request's session. Nothing is loaded, nor the cookie looked at, before the
-        session is used. ``None``, and so Flask's explanation, without a ``SECRET_KEY``."""
+        session is used. ``None``, and so Flask's explanation, without a ``SECRET_KEY``.
+        """
         if self.store.one_process and not self._warned:
             self._warn(app)
         services = self._services_for(app)
@@ -113,21 +115,16 @@ class ServerSideSessionInterface(SessionInterface):
 
     def _services_for(self, app: Flask) -> Services | None:
         """Made anew when one of the keys changes that Flask looks up at each request."""
-        config = app.config
-        if not app.secret_key:
+        keys = secret_keys(app.config)
+        if not keys:
             return None
-        fallbacks = config.get("SECRET_KEY_FALLBACKS") or ()  # since Flask 3.1
-        if isinstance(fallbacks, str | bytes):
-            fallbacks = (fallbacks,)
         made_for = (
-            app.secret_key,
-            *fallbacks,
-            config["PERMANENT_SESSION_LIFETIME"],
-            config["SESSION_REFRESH_EACH_REQUEST"],
+            *keys,
+            app.config["PERMANENT_SESSION_LIFETIME"],
+            app.config["SESSION_REFRESH_EACH_REQUEST"],
         )
         if self._services is None or made_for != self._made_for:
-            keys = [*fallbacks, app.secret_key]
-            settings = Settings.from_config(config)
+            settings = Settings.from_config(app.config)
             self._services = Services(
                 settings, self.store, Codec(settings.serializer), Identity(keys)
             )
@@ -145,7 +142,8 @@ class ServerSideSessionInterface(SessionInterface):
 
 def _is_current(session: ServerSideSession) -> bool:
     """Whether this is the session of the request being answered, and not one that a test
-    or another extension has opened by hand."""
+    or another extension has opened by hand.
+    """
     return has_request_context() and session is current_session._get_current_object()  # type: ignore[attr-defined]
 
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from datetime import timedelta
-from datetime import timezone
+from datetime import UTC
 from typing import Any
 from typing import Literal
+from typing import TypeVar
 from uuid import UUID
 
 from flask.sessions import SessionMixin
@@ -33,6 +34,8 @@ from .stores import Store
 
 log = logging.getLogger("flask_serverside")
 
+T = TypeVar("T")
+
 #: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
 PERMANENT = "_permanent"
 
@@ -40,7 +43,7 @@ PERMANENT = "_permanent"
 #: this many are only needed when as many are at it.
 ATTEMPTS = 64
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,9 @@ class ServerSideSession(SessionMixin):
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
         return dict(other) | self._loaded()
 
-    def __ior__(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> ServerSideSession:
+    def __ior__(
+        self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]
+    ) -> ServerSideSession:
         self._loaded().update(other)
         return self
 
@@ -139,7 +144,7 @@ class ServerSideSession(SessionMixin):
         return self._record is None
 
     @property
-    def modified(self) -> bool:  # type: ignore[override]
+    def modified(self) -> bool:
         """Whether the session differs from what is stored.
 
         Assigning to it, as other session implementations need after a nested change, does
@@ -154,7 +159,8 @@ class ServerSideSession(SessionMixin):
     @property
     def permanent(self) -> bool:
         """Whether the cookie outlives the browser. What new sessions are is said by
-        ``SESSION_PERMANENT``; on the server each session ends after its lifetime."""
+        ``SESSION_PERMANENT``; on the server each session ends after its lifetime.
+        """
         return bool(self._loaded().get(PERMANENT, self._services.settings.permanent))
 
     @permanent.setter
@@ -165,7 +171,8 @@ class ServerSideSession(SessionMixin):
     @property
     def sid(self) -> str:
         """The id. It is the secret that makes a request this session's: do not show, log
-        or store it; :attr:`handle` is there for that."""
+        or store it; :attr:`handle` is there for that.
+        """
         self._loaded()
         if self._sid is None:
             self._sid = new_id(self._services.settings.id_length)
@@ -195,15 +202,17 @@ class ServerSideSession(SessionMixin):
 
     @property
     def max_age(self) -> int | None:
-        """Seconds until the session ends, for the cookie; ``None``: with the browser."""
+        """Seconds from the last save or touch until the session ends, for the cookie;
+        ``None``: it ends with the browser."""
         if self._record is None or not self.permanent:
             return None
-        return max(0, self._record.expires - self._services.store.now()) // 1000
+        return (self._record.expires - self._record.seen) // 1000
 
     @property
     def lifetime(self) -> timedelta:
         """How long the session lives without being used. ``PERMANENT_SESSION_LIFETIME``,
-        unless it was set for this session, as a timedelta or in seconds."""
+        unless it was set for this session, as a timedelta or in seconds.
+        """
         return timedelta(seconds=self._current_lifetime())
 
     @lifetime.setter
@@ -236,7 +245,8 @@ class ServerSideSession(SessionMixin):
 
     def destroy(self) -> None:
         """End the session now, and clear the cookie. What is written to the session after
-        that begins a new one, under a new id."""
+        that begins a new one, under a new id.
+        """
         self._loaded()
         for handle in (self._superseded, self._record and self._record.handle):
             if handle and self._reaching(self._services.store.delete, handle):
@@ -289,23 +299,29 @@ class ServerSideSession(SessionMixin):
             raise self._failure
         presented = self._presented()
         sid = presented and self._services.identity.verify(presented)
-        record = self._look_up(handle_of(sid)) if sid else None
-        if record is None:
-            self._data = {}
-        else:
-            self._sid, self._record = sid, record
+        if sid:
+            handle = handle_of(sid)
+            found = self._standing(handle, self._services.store.load, handle)
+            if found is not None:
+                self._sid = sid
+                self._record, self._data = found
+                self._stored = self._record.payload
+                return
+        self._data = {}
 
-    def _look_up(self, handle: str) -> Record | None:
-        """Load the record and its data; a record that cannot be read is as good as none."""
+    def _standing(
+        self, handle: str, operation: Callable[[T], Record | None], argument: T
+    ) -> tuple[Record, dict[str, Any]] | None:
+        """What a load or a replace says stands in the store, and the data in it. A record
+        that cannot be read is as good as none."""
         try:
-            record = self._reaching(self._services.store.load, handle)
-            if record is not None:
-                self._data = self._services.codec.decode(record.payload)
-                self._stored = record.payload
+            record = self._reaching(operation, argument)
+            if record is None or record is argument:
+                return record and (record, {})
+            return record, self._services.codec.decode(record.payload)
         except SerializationError as error:
             log.warning("Session %s is ignored, it begins afresh: %s", handle, error)
             return None
-        return record
 
     def _begin(self, data: dict[str, Any]) -> None:
         """Be a session that is not stored yet."""
@@ -344,12 +360,12 @@ class ServerSideSession(SessionMixin):
             changed = self._refreshed(self._record, store.now())._replace(
                 payload=encoded, version=self._record.version + 1, subject=self._subject()
             )
-            standing = self._reaching(store.replace, changed)
-            if standing is changed:
-                return self._settle(changed, send=self.permanent)
+            standing = self._standing(changed.handle, store.replace, changed)
             if standing is None:
                 return self._gone()
-            self._merge(standing)
+            if standing[0] is changed:
+                return self._settle(changed, send=self.permanent)
+            self._merge(*standing)
             encoded = self._encoded()
             if not encoded:
                 return self._end()
@@ -362,19 +378,19 @@ class ServerSideSession(SessionMixin):
             "request tried to. What this request changed is not stored."
         )
 
-    def _merge(self, theirs: Record) -> None:
+    def _merge(self, record: Record, theirs: dict[str, Any]) -> None:
         """Apply my changes to what somebody else has saved."""
         codec = self._services.codec
         data = self._loaded()
         merged = merge(
             codec.decode(self._stored),
             data,
-            codec.decode(theirs.payload),
+            theirs,
             lambda a, b: codec.encode({"": a}) == codec.encode({"": b}),
         )
         data.clear()
         data.update(merged)
-        self._record, self._stored = theirs, theirs.payload
+        self._record, self._stored = record, record.payload
 
     def _touch_is_due(self) -> bool:
         interval = self._services.settings.touch_interval
@@ -385,7 +401,12 @@ class ServerSideSession(SessionMixin):
     def _touch(self) -> None:
         assert self._record is not None
         touched = self._refreshed(self._record, self._services.store.now())
-        if self._reaching(self._services.store.touch, touched):
+        try:
+            alive = self._reaching(self._services.store.touch, touched)
+        except SerializationError as error:
+            log.warning("Session %s is ignored, it begins afresh: %s", self.handle, error)
+            alive = False
+        if alive:
             self._settle(touched._replace(token=None), send=self.permanent)
         else:
             self._gone()
@@ -399,7 +420,8 @@ class ServerSideSession(SessionMixin):
 
     def _gone(self) -> None:
         """Somebody has ended the session since it was loaded: it stays ended, and the
-        cookie is left to whoever ended it."""
+        cookie is left to whoever ended it.
+        """
         log.info("Session %s has ended meanwhile: changes are dropped.", self.handle)
         self.cookie = None
         self._begin({})
@@ -428,13 +450,12 @@ class ServerSideSession(SessionMixin):
     def _subject(self) -> str | None:
         key = self._services.settings.subject_key
         value = None if key is None else self._loaded().get(key)
-        if value is None:
+        if value is None or value == "":
             return None
         subject = str(value)
         if (
             not isinstance(value, str | int | UUID)
-            or not 0 < len(subject) <= 255
-            or "\0" in subject
+            or len(subject) > 255
             or not subject.isprintable()
         ):
             raise SerializationError(
@@ -444,7 +465,7 @@ class ServerSideSession(SessionMixin):
             )
         return subject
 
-    def _reaching(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+    def _reaching(self, operation: Callable[..., T], *arguments: Any) -> T:
         """Call the store. Once it could not be reached, this request does not wait again."""
         try:
             return operation(*arguments)

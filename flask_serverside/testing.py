@@ -35,7 +35,8 @@ DAY = 24 * 3600 * 1000
 
 class Clock:
     """A clock that stands still until it is told to move. Starts at the real time, since
-    servers that expire records themselves go by theirs."""
+    servers that expire records themselves go by theirs.
+    """
 
     def __init__(self) -> None:
         self.seconds = float(int(time.time()))
@@ -47,7 +48,9 @@ class Clock:
         self.seconds += seconds
 
 
-def new_record(store: Store, payload: bytes = b"data", lifetime: int = DAY, **fields: Any) -> Record:
+def new_record(
+    store: Store, payload: bytes = b"data", lifetime: int = DAY, **fields: Any
+) -> Record:
     """A record that could be created now, under a handle of its own."""
     now = store.now()
     record = Record(secrets.token_hex(32), payload, 1, now, now, now + lifetime, lifetime)
@@ -76,7 +79,8 @@ class StoreContract:
 
     def make_store(self, **options: Any) -> Store:
         """A store, with these options given to its constructor. Two that are made in one
-        test use the same server, and the same table or collection on it."""
+        test use the same server, and the same table or collection on it.
+        """
         raise NotImplementedError
 
     @pytest.fixture
@@ -122,7 +126,9 @@ class StoreContract:
         assert created.count(True) == 1
         assert _payload(store, record) == b"%d" % created.index(True)
 
-    def test_a_record_lives_until_the_moment_it_expires(self, store: Store, clock: Clock) -> None:
+    def test_a_record_lives_until_the_moment_it_expires(
+        self, store: Store, clock: Clock
+    ) -> None:
         record = new_record(store, lifetime=10_000)
         store.create(record)
         clock.advance(9.999)

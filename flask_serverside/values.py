@@ -52,9 +52,7 @@ def duration(
     return number
 
 
-def integer(
-    config: Mapping[str, Any], key: str, default: int, *, least: int, most: int
-) -> int:
+def integer(config: Mapping[str, Any], key: str, default: int, *, least: int, most: int) -> int:
     value = config.get(key, default)
     number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:

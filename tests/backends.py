@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from servers import Server
+
 from flask_serverside import stores
 from flask_serverside.stores import Store
-from servers import Server
 
 Config = dict[str, Any]
 
@@ -35,11 +36,26 @@ BACKENDS = [
     Backend("memory", "memory", "memory"),
     Backend("redis", "redis", "redis", "redis", lambda url: {"SESSION_REDIS": url}),
     Backend("fakeredis", "redis", "redis", None, lambda _: fake_redis(), stand_in=True),
-    Backend("memcached", "memcached", "memcached", "memcached", lambda url: {"SESSION_MEMCACHED": url}),
-    Backend("mockmemcached", "memcached", "memcached", None, lambda _: mock_memcached(), stand_in=True),
+    Backend(
+        "memcached",
+        "memcached",
+        "memcached",
+        "memcached",
+        lambda url: {"SESSION_MEMCACHED": url},
+    ),
+    Backend(
+        "mockmemcached",
+        "memcached",
+        "memcached",
+        None,
+        lambda _: mock_memcached(),
+        stand_in=True,
+    ),
     Backend("mongodb", "mongo", "mongodb", "mongodb", lambda url: {"SESSION_MONGODB": url}),
     Backend("mongomock", "mongo", "mongodb", None, lambda _: mock_mongo(), stand_in=True),
-    Backend("postgresql", "sql", "sqlalchemy", "postgresql", lambda url: {"SESSION_SQLALCHEMY": url}),
+    Backend(
+        "postgresql", "sql", "sqlalchemy", "postgresql", lambda url: {"SESSION_SQLALCHEMY": url}
+    ),
     Backend("mariadb", "sql", "sqlalchemy", "mariadb", lambda url: {"SESSION_SQLALCHEMY": url}),
     Backend("sqlite", "sql", "sqlalchemy", None, lambda folder: sqlite(folder)),
 ]

@@ -13,10 +13,11 @@ from backends import GROUPS
 from backends import run
 from backends import Running
 from flask import Flask
-from flask_serverside import Session
 from proxy import Proxy
 from servers import Server
 from servers import Servers
+
+from flask_serverside import Session
 
 pytest.register_assert_rewrite("flask_serverside.testing")
 

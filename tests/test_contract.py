@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from backends import Running
+
 from flask_serverside.stores import Store
 from flask_serverside.testing import StoreContract
 

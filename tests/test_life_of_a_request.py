@@ -10,6 +10,7 @@ from backends import Running
 from flask import Flask
 from flask import session
 from flask import stream_with_context
+
 from flask_serverside import ServerSideSessionInterface
 from flask_serverside.stores import Store
 from flask_serverside.testing import Clock
@@ -27,7 +28,9 @@ def handle_in(app: Flask, cookie: str) -> str:
         return session.handle  # type: ignore[attr-defined,no-any-return]
 
 
-def test_a_session_lasts_from_one_request_to_the_next(make_app: MakeApp, backend: Running) -> None:
+def test_a_session_lasts_from_one_request_to_the_next(
+    make_app: MakeApp, backend: Running
+) -> None:
     client = make_app(backend).test_client()
     client.get("/write?color=green")
     client.get("/write?size=7")
@@ -128,7 +131,9 @@ def test_without_refresh_only_writing_keeps_a_session_alive(make_app: MakeApp) -
     assert client.get("/read").json == {}
 
 
-def test_the_absolute_lifetime_ends_a_session_in_use(make_app: MakeApp, backend: Running) -> None:
+def test_the_absolute_lifetime_ends_a_session_in_use(
+    make_app: MakeApp, backend: Running
+) -> None:
     app = make_app(backend, PERMANENT_SESSION_LIFETIME=100, SESSION_ABSOLUTE_LIFETIME=250)
     store_of(app).clock = clock = Clock()
     client = app.test_client()
@@ -188,7 +193,9 @@ def test_a_session_deleted_while_a_request_holds_it_stays_deleted(
     assert client.get("/read").json == {}
 
 
-def test_a_deleted_session_is_not_revived_by_being_read(make_app: MakeApp, backend: Running) -> None:
+def test_a_deleted_session_is_not_revived_by_being_read(
+    make_app: MakeApp, backend: Running
+) -> None:
     app = make_app(backend, SESSION_TOUCH_INTERVAL=0)
 
     @app.get("/slow")

@@ -10,13 +10,19 @@ from backends import Running
 from flask import Flask
 from flask import session
 from flask.testing import FlaskClient
-from flask_serverside import StoreUnavailable
 from proxy import Proxy
+
+from flask_serverside import StoreUnavailable
 
 MakeApp = Callable[..., Flask]
 Line = tuple[Running, Proxy]
 
-TIMEOUT = 0.5
+TIMEOUT = 1.0
+
+#: How far a request may exceed the limit, in seconds. MongoDB's driver looks at a server
+#: that has just gone away again after half a second, and then compares the time.
+MARGIN = 0.3
+MARGINS = {"mongodb": 0.5 + MARGIN}
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def app(make_app: MakeApp, proxied: Line) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     client = app.test_client()
-    client.get("/write?a=1")
+    assert client.get("/write?a=1").status_code == 200
     return client
 
 
@@ -63,7 +69,7 @@ def test_a_server_that_is_down_gives_503(client: FlaskClient, proxied: Line, pat
     proxied[1].cut()
     status, seconds = timed(client, path)
     assert status == 503
-    assert seconds < 1.6 * TIMEOUT
+    assert seconds < TIMEOUT + MARGINS.get(proxied[0].name, MARGIN)
 
 
 def test_a_first_write_to_a_server_that_is_down_gives_503(app: Flask, proxied: Line) -> None:
@@ -82,7 +88,7 @@ def test_a_server_that_never_answers_gives_503_after_the_time_limit(
     proxied[1].freeze()
     status, seconds = timed(client, path)
     assert status == 503
-    assert 0.9 * TIMEOUT < seconds < 1.6 * TIMEOUT
+    assert 0.9 * TIMEOUT < seconds < TIMEOUT + MARGIN
 
 
 def test_a_server_that_never_answers_a_new_connection_gives_503(
@@ -94,7 +100,7 @@ def test_a_server_that_never_answers_a_new_connection_gives_503(
     assert status == 503
     # libpq takes any limit on connecting below two seconds for two seconds.
     limit = 2 if proxied[0].name == "postgresql" else TIMEOUT
-    assert 0.9 * limit < seconds < limit + 0.6 * TIMEOUT
+    assert 0.9 * limit < seconds < limit + MARGIN
 
 
 @pytest.mark.parametrize("path", ["/cut-then-write", "/freeze-then-write"])
@@ -104,7 +110,7 @@ def test_a_save_that_fails_answers_503_after_one_time_limit(
     began = time.monotonic()
     answer = client.get(path)
     assert answer.status_code == 503
-    assert time.monotonic() - began < 1.6 * TIMEOUT
+    assert time.monotonic() - began < TIMEOUT + MARGIN
     assert "written" not in answer.text
     assert "Set-Cookie" not in answer.headers
     proxied[1].mend()
@@ -116,7 +122,7 @@ def test_a_request_waits_once_however_often_it_asks(client: FlaskClient, proxied
     proxied[1].freeze()
     status, seconds = timed(client, "/try-twice")
     assert status == 200
-    assert seconds < 1.6 * TIMEOUT
+    assert seconds < TIMEOUT + MARGIN
 
 
 def test_the_answer_to_an_outage_is_the_applications(app: Flask, proxied: Line) -> None:
@@ -170,6 +176,8 @@ def test_the_real_server_killed_and_started_again(
     assert shared is not None
     server = type(shared)()
     server.start()
+    server.end()  # MariaDB recovers only what was once shut down in order
+    server.start()
     try:
         config = {
             key: value.replace(str(shared.port), str(server.port))
@@ -177,7 +185,7 @@ def test_the_real_server_killed_and_started_again(
         }
         app = make_app(Running(server_backend.backend, config), SESSION_STORE_TIMEOUT=TIMEOUT)
         client = app.test_client()
-        client.get("/write?a=1")
+        assert client.get("/write?a=1").status_code == 200
         server.freeze()
         assert client.get("/read").status_code == 503
         server.thaw()

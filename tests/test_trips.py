@@ -53,7 +53,9 @@ def test_trips_of_a_request(client: FlaskClient, proxied: Line, path: str, trips
 @pytest.mark.parametrize(
     ("path", "trips"), [("/untouched", 0), ("/read", 0), ("/clear", 0), ("/write?a=1", 1)]
 )
-def test_trips_without_a_session(client: FlaskClient, proxied: Line, path: str, trips: int) -> None:
+def test_trips_without_a_session(
+    client: FlaskClient, proxied: Line, path: str, trips: int
+) -> None:
     before = proxied[1].trips
     client.application.test_client().get(path)
     assert proxied[1].trips - before == trips
@@ -67,7 +69,9 @@ def test_a_forged_cookie_costs_no_trip(client: FlaskClient, proxied: Line) -> No
     assert proxied[1].trips == before
 
 
-def test_a_signed_id_that_is_not_stored_costs_one_trip(client: FlaskClient, proxied: Line) -> None:
+def test_a_signed_id_that_is_not_stored_costs_one_trip(
+    client: FlaskClient, proxied: Line
+) -> None:
     cookie = client.get_cookie("session")
     assert cookie is not None
     client.get("/clear")

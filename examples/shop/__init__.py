@@ -22,7 +22,7 @@ from flask import Flask
 from flask import redirect
 from flask import render_template
 from flask import request
-from flask import session
+from flask_serverside import current_session as session
 from flask import url_for
 from flask.typing import ResponseReturnValue
 
@@ -111,12 +111,12 @@ def sign_in() -> ResponseReturnValue:
     if request.method == "GET":
         return render_template("sign_in.html", users=USERS)
     name = request.form.get("name", "").strip().lower()
-    if USERS.get(name) != request.form.get("password"):
+    if USERS.get(name) != request.form.get("password", ""):
         flash("This name and password do not go together.")
         return redirect(url_for(".sign_in", name=name), 303)
     # A new id: one that was planted or seen before is worth nothing then. The cart of a
     # visitor comes along, that of another user does not.
-    session.regenerate(keep="user" not in session)  # type: ignore[attr-defined]
+    session.regenerate(keep="user" not in session)
     session["user"] = name
     flash(f"Welcome, {name.title()}.")
     return redirect(url_for(".cart" if session.get("cart") else ".shelf"), 303)
@@ -124,6 +124,6 @@ def sign_in() -> ResponseReturnValue:
 
 @shop.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
-    session.destroy()  # type: ignore[attr-defined]
+    session.destroy()
     flash("You are signed out, and your cart is gone.")  # begins a new session
     return redirect(url_for(".shelf"), 303)

@@ -51,7 +51,9 @@ def find(value: Any) -> type[Store] | Store:
     except ModuleNotFoundError as error:
         raise _missing(value, name, error) from error
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(KEY, value, f"a store that can be imported ({error})") from error
+        raise ConfigurationError(
+            KEY, value, f"a store that can be imported ({error})"
+        ) from error
     if not (isinstance(store, type) and issubclass(store, Store)):
         raise ConfigurationError(KEY, value, f"a subclass of {Store.__module__}.Store")
     return store
@@ -66,7 +68,9 @@ def _entry_point(name: str) -> str | None:
 def _unknown(value: object) -> ConfigurationError:
     names = [*_STORES, *_ALIASES, *(entry.name for entry in entry_points(group=GROUP))]
     return ConfigurationError(
-        KEY, value, f"one of {', '.join(names)}, an import path such as 'package.module:Class', or a Store"
+        KEY,
+        value,
+        f"one of {', '.join(names)}, an import path such as 'package.module:Class', or a Store",
     )
 
 

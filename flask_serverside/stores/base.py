@@ -153,7 +153,8 @@ class Store(ABC):
 
     def reset(self) -> None:
         """Forget all connections without closing them. Called in a forked child, where
-        they still belong to the parent."""
+        they still belong to the parent.
+        """
 
     @abstractmethod
     def _create(self, record: Record) -> bool: ...
@@ -165,7 +166,8 @@ class Store(ABC):
     @abstractmethod
     def _replace(self, record: Record) -> Record | None:
         """As :meth:`replace`. The stored record must also still be alive at
-        ``record.seen``, which is now."""
+        ``record.seen``, which is now.
+        """
 
     @abstractmethod
     def _touch(self, record: Record) -> bool:
@@ -176,12 +178,13 @@ class Store(ABC):
 
     def _dropped(self, cause: BaseException | None) -> bool:
         """Whether the driver says that the server closed the connection, as it does to
-        all of them when it restarts. The next operation must then use a new one."""
+        all of them when it restarts. The next operation must then use a new one.
+        """
         return False
 
     def _worth_repeating(self, error: StoreUnavailable, started: float) -> bool:
-        """Not after a time limit, which would only be doubled."""
-        return self._dropped(error.__cause__) and time.monotonic() - started < self.timeout / 2
+        """Only if that took next to no time: no request waits for two time limits."""
+        return self._dropped(error.__cause__) and time.monotonic() - started < self.timeout / 10
 
     def _alive(self, record: Record | None) -> Record | None:
         return record if record is not None and record.expires > self.now() else None
@@ -202,7 +205,7 @@ class Store(ABC):
         try:
             return primitive(*arguments)
         except self.unavailable as error:
-            log.error("Session store %s unavailable: %s", type(self).__name__, error)
+            log.error("Session store %s unavailable: %.300s", type(self).__name__, error)
             raise StoreUnavailable(f"{type(self).__name__}: {error}") from error
         except self.failed as error:
             raise StoreError(f"{type(self).__name__}: {error}") from error

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 KEY = "SESSION_MEMCACHED"
 DEFAULT = "127.0.0.1:11211"
-ALLOWED = "host:port, /path/to/socket, several of them in a list or separated by commas, or a pymemcache.PooledClient"
+ALLOWED = (
+    "host:port, /path/to/socket, several of them in a list or separated by commas, "
+    "or a pymemcache.PooledClient"
+)
 
 #: Expiry times above 30 days are taken for points in time (Memcached's protocol.txt).
 _LONGEST_RELATIVE = 30 * 24 * 3600
@@ -157,7 +160,7 @@ class MemcachedStore(Store):
                 key, record.pack(), *cas, expire=expire, noreply=False
             )
         except MemcacheServerError as error:
-            if b"too large" not in error.args[0]:
+            if "too large" not in str(error):
                 raise
             raise self._too_large(record) from error
         return stored
@@ -177,14 +180,14 @@ def _addresses(servers: Any) -> list[str]:
         servers = servers.split(",")
     if not isinstance(servers, list | tuple):
         return []
-    if (
-        len(servers) == 2
-        and isinstance(servers[0], str)
-        and isinstance(servers[1], int)
-    ):
+    if len(servers) == 2 and isinstance(servers[0], str) and isinstance(servers[1], int):
         servers = [f"{servers[0]}:{servers[1]}"]
     addresses = [server.strip() for server in servers if isinstance(server, str)]
-    wrong = [a for a in addresses if not re.fullmatch(r"/.+|(\[[0-9a-fA-F:]+\]|[^\s:/]+)(:\d{1,5})?", a)]
+    wrong = [
+        a
+        for a in addresses
+        if not re.fullmatch(r"/.+|(\[[0-9a-fA-F:]+\]|[^\s:/]+)(:\d{1,5})?", a)
+    ]
     if not addresses or wrong or len(addresses) != len(servers):
         raise ConfigurationError(KEY, servers, ALLOWED)
     return addresses
@@ -195,13 +198,16 @@ def _checked(client: Any) -> Any:
     if isinstance(client, Client):
         reason = "A Client has one socket, which threads would share; a PooledClient has many."
     elif isinstance(client, HashClient):
-        reason = "A HashClient moves sessions to another server when one is down; give the list of addresses."
+        reason = (
+            "A HashClient moves sessions to another server when one is down, and back: "
+            "give the list of addresses."
+        )
     elif not all(callable(getattr(client, name, None)) for name in ("gets", "cas", "add")):
         reason = f"To use {DEFAULT}, leave the key out."
     elif getattr(client, "ignore_exc", False):
-        reason = "This client has ignore_exc=True: it would show a server that is down as an empty session."
+        reason = "With ignore_exc=True it shows a server that is down as an empty session."
     elif not _plain(getattr(client, "serde", None)):
-        reason = "This client has a serializer: what stands in Memcached must not be unpickled."
+        reason = "It has a serializer: what stands in Memcached must not be unpickled."
     else:
         return client
     raise ConfigurationError(KEY, client, ALLOWED, reason)

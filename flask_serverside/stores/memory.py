@@ -125,7 +125,8 @@ class MemoryStore(Store):
 
     def _settle(self, until: int) -> None:
         """Take the queue's first entry, and drop its record if that expires by ``until``;
-        otherwise put the entry back at the time the record has now."""
+        otherwise put the entry back at the time the record has now.
+        """
         _, handle = self._queue[0]
         record = self._records.get(handle)
         if record is None or record.expires <= until:

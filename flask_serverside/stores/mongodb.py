@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import datetime
 from datetime import timedelta
-from datetime import timezone
+from datetime import UTC
 from typing import Any
 from typing import Self
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 KEY = "SESSION_MONGODB"
 DEFAULT = "mongodb://127.0.0.1:27017"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -115,6 +115,8 @@ class MongoDBStore(Store):
                 serverSelectionTimeoutMS=limit,
                 connectTimeoutMS=limit,
                 timeoutMS=limit,
+                # The driver's retry of a read takes a second time limit; see _dropped.
+                retryReads=False,
             )
         except (PyMongoError, ValueError, TypeError) as error:
             raise ConfigurationError(KEY, url, f"a MongoDB URL ({error})") from error
@@ -163,6 +165,11 @@ class MongoDBStore(Store):
     def _delete(self, handle: str) -> bool:
         with pymongo.timeout(self.timeout):
             return bool(self._sessions.delete_one({"_id": handle}).deleted_count)
+
+    def _dropped(self, cause: BaseException | None) -> bool:
+        return isinstance(cause, AutoReconnect) and not isinstance(
+            cause, NetworkTimeout | ServerSelectionTimeoutError
+        )
 
 
 def _alive(record: Record) -> dict[str, Any]:
@@ -218,4 +225,3 @@ def _checked(client: Any) -> Any:
     else:
         return client
     raise ConfigurationError(KEY, client, "a MongoDB URL or a pymongo.MongoClient", reason)
-

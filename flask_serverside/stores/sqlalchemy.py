@@ -11,7 +11,7 @@ import random
 import threading
 from datetime import datetime
 from datetime import timedelta
-from datetime import timezone
+from datetime import UTC
 from typing import Any
 from typing import Self
 from typing import TYPE_CHECKING
@@ -43,13 +43,14 @@ if TYPE_CHECKING:
 KEY = "SESSION_SQLALCHEMY"
 ALLOWED = "a database URL, an Engine, or Flask-SQLAlchemy's object"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Instant(sa.types.TypeDecorator[int]):
     """Milliseconds since the epoch, kept as a date that a person can read and compare:
-    with a time zone on PostgreSQL, in UTC elsewhere."""
+    with a time zone on PostgreSQL, in UTC elsewhere.
+    """
 
     impl = sa.DateTime
     cache_ok = True
@@ -70,7 +71,7 @@ class Instant(sa.types.TypeDecorator[int]):
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> int | None:
         if value is None:
             return None
-        date = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+        date = value if value.tzinfo else value.replace(tzinfo=UTC)
         return (date - _EPOCH) // _MILLISECOND
 
 
@@ -195,7 +196,11 @@ class SQLAlchemyStore(Store):
     def _connect(self, url: str | sa.URL) -> sa.Engine:
         try:
             parsed = sa.make_url(url)
-            if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+            if parsed.get_backend_name() == "sqlite" and parsed.database in (
+                None,
+                "",
+                ":memory:",
+            ):
                 raise ConfigurationError(
                     KEY,
                     url,
@@ -300,7 +305,8 @@ class SQLAlchemyStore(Store):
 
     def _prepare(self) -> None:
         """Ask Flask-SQLAlchemy for its engine, which takes an application context, and
-        create the table."""
+        create the table.
+        """
         with self._lock:
             if self._engine is None:
                 self._engine = self._bound_engine()
@@ -318,12 +324,13 @@ class SQLAlchemyStore(Store):
         return engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def _create_all(self, engine: sa.Engine) -> None:
-        try:
-            self.table.metadata.create_all(engine)
-        except DBAPIError:
-            # Another worker may have been faster. Then the table is there.
-            if not sa.inspect(engine).has_table(self.table.name, self.table.schema):
-                raise
+        with engine.connect() as connection:
+            try:
+                self.table.metadata.create_all(connection)
+            except DBAPIError:
+                # Another worker may have been faster. Then the table is there.
+                if not sa.inspect(connection).has_table(self.table.name, self.table.schema):
+                    raise
 
     def _dropped(self, cause: BaseException | None) -> bool:
         return isinstance(cause, DBAPIError) and cause.connection_invalidated

@@ -38,8 +38,9 @@ def limit_waiting(engine: sa.Engine, timeout: float) -> None:
 
 
 def _impatient(psycopg: Any, timeout: float) -> Any:
-    """psycopg's Connection, which by itself waits for an answer forever: libpq has no limit
-    but for connecting, and the server's own does not help when the server is stuck."""
+    """Psycopg's Connection, which by itself waits for an answer forever: libpq has no limit
+    but for connecting, and the server's own does not help when the server is stuck.
+    """
 
     class ImpatientConnection(psycopg.Connection):  # type: ignore[misc]
         def wait(self, waiting: Any, *args: Any, **kwargs: Any) -> Any:
