@@ -316,9 +316,10 @@ class ServerSideSession(SessionMixin):
         that cannot be read is as good as none."""
         try:
             record = self._reaching(operation, argument)
-            if record is None or record is argument:
-                return record and (record, {})
-            return record, self._services.codec.decode(record.payload)
+            if record is None:
+                return None
+            data = {} if record is argument else self._services.codec.decode(record.payload)
+            return record, data
         except SerializationError as error:
             log.warning("Session %s is ignored, it begins afresh: %s", handle, error)
             return None
