@@ -31,7 +31,9 @@ class SQLiteStore(Store):
 
     def _create(self, record):
         row = record[:9]  # all but the token
-        return self._run("INSERT OR IGNORE INTO sessions VALUES (?,?,?,?,?,?,?,?,?)", row)[0] == 1
+        return (
+            self._run("INSERT OR IGNORE INTO sessions VALUES (?,?,?,?,?,?,?,?,?)", row)[0] == 1
+        )
 
     def _load(self, handle):
         rows = self._run("SELECT * FROM sessions WHERE handle = ?", (handle,))[1]

@@ -46,7 +46,7 @@ class Codec:
         except Exception as error:  # the border to a serializer that may be anybody's
             where, value = self._culprit(data)
             raise SerializationError(
-                f"{where} is a {type(value).__qualname__}, which cannot be stored: {error}. "
+                f"{where} cannot be stored, of type {type(value).__qualname__}: {error}. "
                 "The stored session is unchanged."
             ) from error
 
@@ -57,7 +57,7 @@ class Codec:
         except Exception as error:  # the border: stored bytes, and anybody's serializer
             raise SerializationError(f"The stored data cannot be read: {error}") from error
         if not isinstance(data, dict):
-            raise SerializationError(f"The stored data is a {type(data).__qualname__}.")
+            raise SerializationError(f"The stored data is no dict: {type(data).__qualname__}.")
         return data
 
     def _culprit(self, value: Any) -> tuple[str, Any]:

@@ -29,7 +29,8 @@ class Settings:
     lifetime: float
     #: How long a session lives however much it is used.
     absolute_lifetime: float | None
-    #: How long ago the last use must be for a read to extend the session; ``None``: never.
+    #: How long ago the last use must be for a read to extend the session, unless a tenth
+    #: of the session's lifetime is less; ``None``: reads never do.
     touch_interval: float | None
     #: The session key that says whose session it is.
     subject_key: str | None
@@ -43,9 +44,7 @@ class Settings:
         lifetime = values.duration(config, "PERMANENT_SESSION_LIFETIME", 31 * 24 * 3600)
         touch_interval = None
         if values.boolean(config, "SESSION_REFRESH_EACH_REQUEST", True):
-            touch_interval = values.duration(
-                config, "SESSION_TOUCH_INTERVAL", min(60, lifetime / 10), zero=True
-            )
+            touch_interval = values.duration(config, "SESSION_TOUCH_INTERVAL", 60, zero=True)
         return cls(
             permanent=values.boolean(config, "SESSION_PERMANENT", True),
             id_length=values.integer(config, "SESSION_ID_LENGTH", 32, least=16, most=192),
@@ -58,10 +57,8 @@ class Settings:
                 else values.duration(config, "SESSION_ABSOLUTE_LIFETIME", 0)
             ),
             touch_interval=touch_interval,
-            subject_key=(
-                None
-                if config.get("SESSION_SUBJECT_KEY", "") is None
-                else values.text(config, "SESSION_SUBJECT_KEY", "_user_id")
+            subject_key=values.optional_text(
+                {"SESSION_SUBJECT_KEY": "_user_id", **config}, "SESSION_SUBJECT_KEY"
             ),
             max_size=(
                 None

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from flask.sessions import SessionMixin
 
+from . import values
 from .codec import Codec
 from .config import Settings
 from .errors import SerializationError
@@ -80,7 +81,8 @@ class ServerSideSession(SessionMixin):
         self._record: Record | None = None  # as it stands in the store, as far as we know
         self._stored = b""  # the data in it, encoded
         self._sid: str | None = None
-        self._superseded: str | None = None  # handle to delete once the new one is stored
+        self._was_permanent = False
+        self._superseded: Record | None = None  # to be deleted once the new one is stored
         self._lifetime: float | None = None
         self._failure: StoreUnavailable | None = None
 
@@ -203,7 +205,8 @@ class ServerSideSession(SessionMixin):
     @property
     def max_age(self) -> int | None:
         """Seconds from the last save or touch until the session ends, for the cookie;
-        ``None``: it ends with the browser."""
+        ``None``: it ends with the browser.
+        """
         if self._record is None or not self.permanent:
             return None
         return (self._record.expires - self._record.seen) // 1000
@@ -212,16 +215,15 @@ class ServerSideSession(SessionMixin):
     def lifetime(self) -> timedelta:
         """How long the session lives without being used. ``PERMANENT_SESSION_LIFETIME``,
         unless it was set for this session, as a timedelta or in seconds.
+
+        :raises ConfigurationError: it is set to something that is no such time.
         """
         return timedelta(seconds=self._current_lifetime())
 
     @lifetime.setter
     def lifetime(self, value: timedelta | float) -> None:
-        seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-        if seconds <= 0:
-            raise ValueError(f"lifetime must be more than zero seconds, not {value!r}")
         self._loaded()
-        self._lifetime = seconds
+        self._lifetime = values.duration({"session.lifetime": value}, "session.lifetime", 0)
 
     # -- what a view may do besides reading and writing
 
@@ -235,12 +237,13 @@ class ServerSideSession(SessionMixin):
         :param keep: whether the data moves to the new id; if not, it begins empty.
         """
         data = self._loaded()
-        if not keep:
-            data.clear()
-        elif self._lifetime is None and self._record is not None:
-            self._lifetime = self._record.lifetime / 1000
         if self._record is not None:
-            self._superseded = self._superseded or self._record.handle
+            self._superseded = self._superseded or self._record
+        if keep:
+            self._lifetime = self._current_lifetime()
+        else:
+            data.clear()
+            self._lifetime = None
         self._begin(data)
 
     def destroy(self) -> None:
@@ -248,10 +251,10 @@ class ServerSideSession(SessionMixin):
         that begins a new one, under a new id.
         """
         self._loaded()
-        for handle in (self._superseded, self._record and self._record.handle):
-            if handle and self._reaching(self._services.store.delete, handle):
+        for record in (self._superseded, self._record):
+            if record and self._reaching(self._services.store.delete, record.handle):
                 self.cookie = "clear"
-        self._superseded = None
+        self._superseded = self._lifetime = None
         self._begin({})
 
     def save(self) -> None:
@@ -279,11 +282,8 @@ class ServerSideSession(SessionMixin):
             self._replace(encoded)
         elif self._touch_is_due():
             self._touch()
-        if self._superseded is not None:  # only now that its successor is stored
-            deleted = self._reaching(self._services.store.delete, self._superseded)
-            self._superseded = None
-            if deleted and self._record is None:
-                self.cookie = "clear"
+        if self._superseded is not None:
+            self._supersede(self._superseded)
 
     # -- loading
 
@@ -306,6 +306,7 @@ class ServerSideSession(SessionMixin):
                 self._sid = sid
                 self._record, self._data = found
                 self._stored = self._record.payload
+                self._was_permanent = self.permanent
                 return
         self._data = {}
 
@@ -313,7 +314,8 @@ class ServerSideSession(SessionMixin):
         self, handle: str, operation: Callable[[T], Record | None], argument: T
     ) -> tuple[Record, dict[str, Any]] | None:
         """What a load or a replace says stands in the store, and the data in it. A record
-        that cannot be read is as good as none."""
+        that cannot be read is as good as none.
+        """
         try:
             record = self._reaching(operation, argument)
             if record is None:
@@ -345,14 +347,20 @@ class ServerSideSession(SessionMixin):
         )
 
     def _create(self, encoded: bytes) -> None:
-        now = self._services.store.now()
+        now, subject = self._services.store.now(), self._subject()
         absolute = self._services.settings.absolute_lifetime
         deadline = None if absolute is None else now + int(absolute * 1000)
-        record = self._refreshed(Record(self.handle, encoded, 1, now, now, 0, 0, deadline), now)
-        record = record._replace(subject=self._subject())
+        record = Record(self.handle, encoded, 1, now, now, 0, 0, deadline, subject)
+        if self._superseded is not None and self._superseded.subject == subject:
+            # A new id alone is not a new session: only signing in begins its time anew.
+            old = self._superseded
+            record = record._replace(created=old.created, deadline=old.deadline)
+        record = self._refreshed(record, now)
+        if record.expires <= now:
+            return self._gone()
         if not self._reaching(self._services.store.create, record):
             raise SessionConflict(f"There is a session {record.handle} already.")
-        self._settle(record, send=True)
+        return self._settle(record, send=True)
 
     def _replace(self, encoded: bytes) -> None:
         store = self._services.store
@@ -365,7 +373,7 @@ class ServerSideSession(SessionMixin):
             if standing is None:
                 return self._gone()
             if standing[0] is changed:
-                return self._settle(changed, send=self.permanent)
+                return self._settle(changed, send=self.permanent or self._was_permanent)
             self._merge(*standing)
             encoded = self._encoded()
             if not encoded:
@@ -378,6 +386,18 @@ class ServerSideSession(SessionMixin):
             f"Session {self.handle} was saved by others {ATTEMPTS} times in a row while this "
             "request tried to. What this request changed is not stored."
         )
+
+    def _supersede(self, old: Record) -> None:
+        """End the session under its old id, now that it is stored under the new one."""
+        self._superseded = None
+        store = self._services.store
+        if self._reaching(store.delete, old.handle):
+            if self._record is None:
+                self.cookie = "clear"
+        elif self._record is not None:
+            # Somebody has ended it meanwhile: a new id must not bring it back.
+            self._reaching(store.delete, self._record.handle)
+            self._gone()
 
     def _merge(self, record: Record, theirs: dict[str, Any]) -> None:
         """Apply my changes to what somebody else has saved."""
@@ -397,7 +417,8 @@ class ServerSideSession(SessionMixin):
         interval = self._services.settings.touch_interval
         if interval is None or self._record is None:
             return False
-        return self._services.store.now() - self._record.seen >= interval * 1000
+        due = min(interval * 1000, self._record.lifetime / 10)
+        return self._services.store.now() - self._record.seen >= due
 
     def _touch(self) -> None:
         assert self._record is not None
@@ -408,7 +429,7 @@ class ServerSideSession(SessionMixin):
             log.warning("Session %s is ignored, it begins afresh: %s", self.handle, error)
             alive = False
         if alive:
-            self._settle(touched._replace(token=None), send=self.permanent)
+            self._settle(touched, send=self.permanent)
         else:
             self._gone()
 
@@ -430,7 +451,7 @@ class ServerSideSession(SessionMixin):
     def _settle(self, record: Record, send: bool) -> None:
         if send:
             self.cookie = "send"
-        self._record, self._stored = record, record.payload
+        self._record, self._stored = record._replace(token=None), record.payload
 
     def _refreshed(self, record: Record, now: int) -> Record:
         """The record as used just now."""
@@ -456,6 +477,7 @@ class ServerSideSession(SessionMixin):
         subject = str(value)
         if (
             not isinstance(value, str | int | UUID)
+            or isinstance(value, bool)
             or len(subject) > 255
             or not subject.isprintable()
         ):
@@ -471,6 +493,7 @@ class ServerSideSession(SessionMixin):
         try:
             return operation(*arguments)
         except StoreUnavailable as error:
+            log.error("Session store unavailable: %s", error)
             self._failure = error
             raise
 

@@ -60,6 +60,10 @@ def integer(config: Mapping[str, Any], key: str, default: int, *, least: int, mo
     return number
 
 
+def optional_text(config: Mapping[str, Any], key: str) -> str | None:
+    return None if config.get(key) is None else text(config, key, "")
+
+
 def text(config: Mapping[str, Any], key: str, default: str) -> str:
     value = config.get(key, default)
     if not isinstance(value, str) or not value:

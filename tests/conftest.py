@@ -50,11 +50,12 @@ def chosen(config: pytest.Config) -> set[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """``backend``: all of them; ``real_backend``: those with a server, or that need none;
-    ``server_backend``: only those with a server."""
+    ``server_backend``: only those with a server; ``sql_url``: SQL databases, as a URL."""
     kinds: dict[str, Callable[[Backend], bool]] = {
         "backend": lambda b: True,
         "real_backend": lambda b: not b.stand_in,
         "server_backend": lambda b: b.server is not None,
+        "sql_url": lambda b: b.group == "sql",
     }
     for fixture, wanted in kinds.items():
         if fixture in metafunc.fixturenames:
@@ -128,6 +129,12 @@ def real_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
 @pytest.fixture
 def server_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
     return get_running(request, tmp_path)
+
+
+@pytest.fixture
+def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    url: str = get_running(request, tmp_path).config["SESSION_SQLALCHEMY"]
+    return url
 
 
 @pytest.fixture

@@ -99,7 +99,9 @@ class Server:
 
     def freeze(self) -> None:
         """Keep its connections, and have it answer nothing."""
+        assert self._process is not None
         self._signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until all its threads have stopped
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
@@ -199,6 +201,7 @@ class MongoDB(Server):
 
     def command(self, folder: Path) -> list[str]:
         options = ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--quiet"]
+        options += ["--setParameter", "ttlMonitorSleepSecs=1"]  # a minute by default
         address = ["--bind_ip", "127.0.0.1", "--port", str(self.port)]
         return [str(self.program), "--dbpath", str(folder), *address, *options]
 

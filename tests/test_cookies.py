@@ -38,7 +38,9 @@ def trips(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     call = store._call
     monkeypatch.setattr(
-        store, "_call", lambda primitive, *a: made.append(primitive.__name__) or call(primitive, *a)
+        store,
+        "_call",
+        lambda primitive, *a: made.append(primitive.__name__) or call(primitive, *a),
     )
     return made
 

@@ -21,7 +21,7 @@ MakeApp = Callable[..., Flask]
 
 
 def put_value(store: Any, handle: str, value: bytes) -> None:
-    """Put these bytes where the whole record is, or as much of it as the backend has in bytes."""
+    """Put these bytes where the whole record is, or what of it the backend has in bytes."""
     kind = type(store).__name__
     if kind == "RedisStore":
         store._client.set(store.prefix + handle, value)
@@ -61,7 +61,7 @@ VALUES = {
     "text": b"hello",
     "zeros": bytes(500),
     "random": RANDOM.randbytes(300),
-    "a pickle that would run a command": b"cos\nsystem\n(S'touch /tmp/flask-serverside-pwned'\ntR.",
+    "a pickle that would run a command": b"cos\nsystem\n(S'touch /tmp/pwned'\ntR.",
     "a number": b"12",
     "Flask's JSON": b'{"a": 1}',
 }
@@ -84,7 +84,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[logging.LogRec
 
 
 def begins_afresh(
-    app: Flask, logged: Callable[[], list[logging.LogRecord]], damage: Callable[[Store, str], None]
+    app: Flask,
+    logged: Callable[[], list[logging.LogRecord]],
+    damage: Callable[[Store, str], None],
 ) -> None:
     client = app.test_client()
     client.get("/write?a=1")
@@ -127,7 +129,9 @@ def test_another_type_gives_a_fresh_session_and_one_warning(
 
 def test_a_truncated_record_gives_a_fresh_session(make_app: MakeApp, backend: Running) -> None:
     app = make_app(backend)
-    whole = Record("0" * 64, MsgPack().dumps({"a": "1" * 50}), 1, 1, 1, 2**50, 1, 5, "me").pack()
+    whole = Record(
+        "0" * 64, MsgPack().dumps({"a": "1" * 50}), 1, 1, 1, 2**50, 1, 5, "me"
+    ).pack()
     client = app.test_client()
     for length in range(0, len(whole), 7):
         client.get("/write?a=1")

@@ -22,10 +22,10 @@ from flask import Flask
 from flask import redirect
 from flask import render_template
 from flask import request
-from flask_serverside import current_session as session
 from flask import url_for
 from flask.typing import ResponseReturnValue
 
+from flask_serverside import current_session as session
 from flask_serverside import Session
 
 

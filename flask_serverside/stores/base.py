@@ -205,10 +205,12 @@ class Store(ABC):
         try:
             return primitive(*arguments)
         except self.unavailable as error:
-            log.error("Session store %s unavailable: %.300s", type(self).__name__, error)
-            raise StoreUnavailable(f"{type(self).__name__}: {error}") from error
+            raise StoreUnavailable(self._describe(error)) from error
         except self.failed as error:
-            raise StoreError(f"{type(self).__name__}: {error}") from error
+            raise StoreError(self._describe(error)) from error
+
+    def _describe(self, error: Exception) -> str:
+        return f"{type(self).__name__}: {str(error)[:300] or type(error).__name__}"
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()

@@ -15,6 +15,7 @@ from pymemcache.client.base import Client
 from pymemcache.client.base import PooledClient
 from pymemcache.client.hash import HashClient
 from pymemcache.client.rendezvous import RendezvousHash
+from pymemcache.client.retrying import RetryingClient
 from pymemcache.exceptions import MemcacheError
 from pymemcache.exceptions import MemcacheServerError
 from pymemcache.exceptions import MemcacheUnexpectedCloseError
@@ -57,7 +58,7 @@ class MemcachedStore(Store):
     :param servers: an address, several, or a ``PooledClient``.
     """
 
-    unavailable = (OSError, MemcacheUnexpectedCloseError)
+    unavailable = (OSError, MemcacheServerError)
     failed = (MemcacheError,)
 
     def __init__(self, servers: Any = DEFAULT, **options: Unpack[StoreOptions]) -> None:
@@ -166,12 +167,12 @@ class MemcachedStore(Store):
         return stored
 
     def _dropped(self, cause: BaseException | None) -> bool:
-        dropped = self._addresses and isinstance(
-            cause, ConnectionError | MemcacheUnexpectedCloseError
+        dropped = isinstance(
+            cause, ConnectionResetError | BrokenPipeError | MemcacheUnexpectedCloseError
         )
-        if dropped:
+        if dropped and self._addresses:
             self.reset()
-        return bool(dropped)
+        return dropped and bool(self._addresses)
 
 
 def _addresses(servers: Any) -> list[str]:
@@ -197,10 +198,10 @@ def _checked(client: Any) -> Any:
     """A client that was given, if it can be trusted with sessions."""
     if isinstance(client, Client):
         reason = "A Client has one socket, which threads would share; a PooledClient has many."
-    elif isinstance(client, HashClient):
+    elif isinstance(client, HashClient | RetryingClient):
         reason = (
-            "A HashClient moves sessions to another server when one is down, and back: "
-            "give the list of addresses."
+            "A HashClient moves sessions to another server when one is down, and back; a "
+            "RetryingClient repeats what was done already. Give the list of addresses."
         )
     elif not all(callable(getattr(client, name, None)) for name in ("gets", "cas", "add")):
         reason = f"To use {DEFAULT}, leave the key out."

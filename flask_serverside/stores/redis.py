@@ -6,7 +6,6 @@ One string a session, expired by the server. A load is one ``GET``, a save one s
 from __future__ import annotations
 
 import hashlib
-import inspect
 from importlib.resources import files
 from typing import Any
 from typing import Self
@@ -49,9 +48,9 @@ _TOUCH = _Script("touch.lua")
 class RedisStore(Store):
     """One key a session: the prefix and the handle.
 
-    :param client: a URL, or a client with redis-py's interface, be it for a single
-        server, a cluster or sentinel. A client that is given keeps its own time limits
-        and retries.
+    :param client: a URL, or one of redis-py's clients: for a single server, a cluster, or
+        what sentinel's ``master_for()`` returns. A client that is given keeps its own time
+        limits and retries.
     """
 
     unavailable = (
@@ -147,12 +146,12 @@ class RedisStore(Store):
 
 
 def _checked(client: Any) -> Any:
-    execute = getattr(client, "execute_command", None)
-    if execute is None or inspect.iscoroutinefunction(execute):
+    if not isinstance(client, redis.Redis | redis.RedisCluster):
         raise ConfigurationError(
             KEY,
             client,
-            "a Redis URL or a client with redis-py's synchronous interface",
-            "To use the server on this machine, leave the key out.",
+            "a Redis URL, or a redis.Redis or redis.RedisCluster",
+            "Of sentinel, give what its master_for() returns. To use the server on this "
+            "machine, leave the key out.",
         )
     return client

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 from datetime import datetime
 from datetime import timedelta
 from datetime import UTC
@@ -109,14 +108,16 @@ class SQLAlchemyStore(Store):
         object. An engine that is given keeps its own time limits.
     :param bind_key: which of Flask-SQLAlchemy's engines.
     :param create: whether to create the table on first use.
-    :param purge_interval: seconds, about: a write removes a batch of expired rows if none
-        has done so for this long. 0: never, leave it to ``flask_serverside.Session.purge``.
+    :param purge_interval: seconds, about: creating a session removes a batch of expired
+        rows if this process has not done so for this long. 0: never, leave it to
+        ``flask_serverside.Session.purge``.
     """
 
     unavailable = (OperationalError, InterfaceError, PoolTimeout)
     failed = (SQLAlchemyError,)
-    #: Half of what MariaDB takes by default in one packet, since bytes may be escaped there.
-    max_size = 8 * 1024 * 1024
+    #: Fits twice into the 16 MiB that MariaDB takes by default in one packet, where each byte
+    #: may have to be escaped.
+    max_size = 8_000_000
 
     #: Rows removed by one statement of a purge.
     PURGE_BATCH = 1000
@@ -138,7 +139,6 @@ class SQLAlchemyStore(Store):
         self._create_table = create
         self._purge_interval = purge_interval
         self._purge_due = self.now() + self._jittered_interval()
-        self._lock = threading.Lock()
         self._ready = False
         self._flask_sqlalchemy: Any = None
         self._engine: sa.Engine | None = None
@@ -146,8 +146,8 @@ class SQLAlchemyStore(Store):
         if isinstance(database, str | sa.URL):
             self._engine = self._connect(database)
         elif isinstance(database, sa.Engine):
-            self._engine = database.execution_options(isolation_level="AUTOCOMMIT")
-        elif hasattr(database, "engines"):
+            self._engine = _for_sessions(database)
+        elif hasattr(type(database), "engines"):
             self._flask_sqlalchemy = database
         else:
             raise ConfigurationError(KEY, database, ALLOWED)
@@ -171,8 +171,8 @@ class SQLAlchemyStore(Store):
         return cls(
             database,
             table=values.text(config, f"{KEY}_TABLE", "sessions"),
-            schema=config.get(f"{KEY}_SCHEMA"),
-            bind_key=config.get(f"{KEY}_BIND_KEY"),
+            schema=values.optional_text(config, f"{KEY}_SCHEMA"),
+            bind_key=values.optional_text(config, f"{KEY}_BIND_KEY"),
             create=values.boolean(config, f"{KEY}_CREATE", True),
             purge_interval=values.duration(config, "SESSION_PURGE_INTERVAL", 300, zero=True),
             **options,
@@ -189,30 +189,24 @@ class SQLAlchemyStore(Store):
             self._engine.dispose()
 
     def reset(self) -> None:
-        self._lock = threading.Lock()
         if self._engine is not None:
             self._engine.dispose(close=False)
 
     def _connect(self, url: str | sa.URL) -> sa.Engine:
         try:
             parsed = sa.make_url(url)
-            if parsed.get_backend_name() == "sqlite" and parsed.database in (
-                None,
-                "",
-                ":memory:",
-            ):
-                raise ConfigurationError(
-                    KEY,
-                    url,
-                    "a database that threads can share",
-                    'An in-memory SQLite database is not: use SESSION_TYPE = "memory".',
-                )
+            dialect = parsed.get_dialect()
+            if dialect.is_async:
+                raise ConfigurationError(KEY, str(url), "a driver that is not asynchronous")
+            # As documented for custom pools; only its type lacks the method.
+            _refuse_in_memory(dialect.get_pool_class(parsed), str(url))  # type: ignore[attr-defined]
             engine = sa.create_engine(
                 parsed,
                 isolation_level="AUTOCOMMIT",
                 skip_autocommit_rollback=True,
                 pool_reset_on_return=None,
                 pool_timeout=self.timeout,
+                hide_parameters=True,
             )
         except SQLAlchemyError as error:
             raise ConfigurationError(KEY, str(url), f"{ALLOWED} ({error})") from error
@@ -305,14 +299,14 @@ class SQLAlchemyStore(Store):
 
     def _prepare(self) -> None:
         """Ask Flask-SQLAlchemy for its engine, which takes an application context, and
-        create the table.
+        create the table. Without a lock: several may do so at once, and none waits for the
+        others to find out that the server is down.
         """
-        with self._lock:
-            if self._engine is None:
-                self._engine = self._bound_engine()
-            if self._create_table and not self._ready:
-                self._create_all(self._engine)
-            self._ready = True
+        if self._engine is None:
+            self._engine = self._bound_engine()
+        if self._create_table:
+            self._create_all(self._engine)
+        self._ready = True
 
     def _bound_engine(self) -> sa.Engine:
         engines = self._flask_sqlalchemy.engines
@@ -320,8 +314,7 @@ class SQLAlchemyStore(Store):
             raise ConfigurationError(
                 f"{KEY}_BIND_KEY", self._bind_key, f"one of {sorted(map(str, engines))}"
             )
-        engine: sa.Engine = engines[self._bind_key]
-        return engine.execution_options(isolation_level="AUTOCOMMIT")
+        return _for_sessions(engines[self._bind_key])
 
     def _create_all(self, engine: sa.Engine) -> None:
         with engine.connect() as connection:
@@ -334,6 +327,27 @@ class SQLAlchemyStore(Store):
 
     def _dropped(self, cause: BaseException | None) -> bool:
         return isinstance(cause, DBAPIError) and cause.connection_invalidated
+
+
+def _for_sessions(engine: sa.Engine) -> sa.Engine:
+    """The application's engine, with its pool, but with options that are ours alone."""
+    _refuse_in_memory(type(engine.pool), str(engine.url))
+    ours = engine.execution_options(isolation_level="AUTOCOMMIT")
+    ours.hide_parameters = True  # they are the user's data, and errors are logged
+    return ours
+
+
+def _refuse_in_memory(pool: type[sa.Pool], url: str) -> None:
+    """SQLite has these pools for databases in memory: one for each thread, or one
+    connection for all, on which our commit would be the application's.
+    """
+    if issubclass(pool, sa.pool.SingletonThreadPool | sa.pool.StaticPool):
+        raise ConfigurationError(
+            KEY,
+            url,
+            "a database with a connection for each thread",
+            'In memory, SQLite has none: use SESSION_TYPE = "memory".',
+        )
 
 
 def _changing(record: Record) -> dict[str, Any]:
