@@ -1,0 +1,99 @@
+"""The example, as a person uses it: a browser-like client, and an app that is restarted."""
+
+from __future__ import annotations
+
+import contextlib
+import http.cookiejar
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from backends import Running
+from servers import free_port
+
+ROOT = Path(__file__).parent.parent
+
+
+@contextlib.contextmanager
+def shop(environment: dict[str, str], port: int) -> Iterator[str]:
+    """The example, started as the README says."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "--app", "examples/shop", "run", "--port", str(port)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 20
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(address).close()
+                break
+            except urllib.error.URLError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+        yield address
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+class Browser:
+    def __init__(self) -> None:
+        jar = http.cookiejar.CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+
+    def get(self, url: str) -> str:
+        with self._opener.open(url) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def post(self, url: str, **form: str) -> str:
+        with self._opener.open(url, urllib.parse.urlencode(form).encode()) as answer:
+            text: str = answer.read().decode()
+            return text
+
+
+@pytest.fixture
+def environment(server_backend: Running) -> dict[str, str]:
+    return {f"FLASK_{key}": value for key, value in server_backend.app_config().items()}
+
+
+def test_a_cart_outlives_the_application(environment: dict[str, str]) -> None:
+    browser, port = Browser(), free_port()
+    with shop(environment, port) as address:
+        browser.post(f"{address}/cart/sencha/add")
+        browser.post(f"{address}/cart/sencha/add")
+        assert "Welcome, Ada" in browser.post(
+            f"{address}/sign-in", name="ada", password="engine"
+        )
+        browser.post(f"{address}/cart/assam/add")
+        before = browser.get(f"{address}/cart")
+    assert "Sencha" in before
+    assert "23.20" in before
+    with shop(environment, port) as address:
+        assert without_flashes(browser.get(f"{address}/cart")) == without_flashes(before)
+        assert "signed out" in browser.post(f"{address}/sign-out")
+        assert "Sencha" not in browser.get(f"{address}/cart")
+
+
+def test_memory_is_the_default() -> None:
+    browser = Browser()
+    with shop({}, free_port()) as address:
+        browser.post(f"{address}/cart/sencha/add")
+        assert "8.50" in browser.get(f"{address}/cart")
+
+
+def without_flashes(page: str) -> str:
+    return re.sub(r"(?s)<(\w+)[^>]*class=\"[^\"]*(flash|message)[^\"]*\".*?</\1>", "", page)

@@ -1,0 +1,93 @@
+"""Arrows point down: no module imports one above it, and no driver that is not asked for."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import flask_serverside
+
+PACKAGE = Path(flask_serverside.__file__).parent
+
+#: From the roof to the cellar. A module imports those below it only.
+FLOORS = [
+    ["__init__"],
+    ["extension"],
+    ["interface"],
+    ["session"],
+    ["merge", "config"],
+    ["identity", "codec"],
+    ["testing"],
+    ["stores"],
+    ["values"],
+    ["errors"],
+]
+#: The same within ``stores``.
+STORES = [
+    ["__init__"],
+    ["memory", "redis", "memcached", "mongodb", "sqlalchemy"],
+    ["sqlalchemy_timeouts"],
+    ["base"],
+    ["record"],
+]
+
+
+def imported(path: Path) -> set[str]:
+    """What a module imports from its own package, at run time, by the first name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            prefix = "." * node.level
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {prefix + str(name).partition(".")[0] for name in names}
+    return found
+
+
+def floor_of(name: str, floors: list[list[str]]) -> int:
+    return next(number for number, rooms in enumerate(floors) if name in rooms)
+
+
+def test_every_module_has_its_floor() -> None:
+    modules = {path.stem for path in PACKAGE.glob("*.py")} | {"stores"}
+    assert modules == {room for rooms in FLOORS for room in rooms}
+    stores = {path.stem for path in (PACKAGE / "stores").glob("*.py")}
+    assert stores == {room for rooms in STORES for room in rooms}
+
+
+def test_arrows_point_down() -> None:
+    for path in PACKAGE.glob("*.py"):
+        for name in imported(path):
+            below = floor_of(name.lstrip("."), FLOORS)
+            assert floor_of(path.stem, FLOORS) < below, f"{path.name} imports {name}"
+    for path in (PACKAGE / "stores").glob("*.py"):
+        for name in imported(path):
+            if name.startswith(".."):
+                below = floor_of(name.lstrip("."), FLOORS)
+                assert floor_of("stores", FLOORS) < below, f"{path.name} imports {name}"
+            else:
+                below = floor_of(name.lstrip("."), STORES)
+                assert floor_of(path.stem, STORES) < below, f"{path.name} imports {name}"
+
+
+def test_no_driver_is_imported_before_its_backend_is_used() -> None:
+    program = """
+import sys, flask, flask_serverside
+app = flask.Flask("x")
+flask_serverside.Session(app)
+drivers = {"redis", "pymemcache", "pymongo", "bson", "sqlalchemy", "cryptography", "pytest"}
+print(sorted(drivers & sys.modules.keys()))
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert said.stdout == "[]\n", said.stderr
+
+
+def test_pickle_is_nowhere() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                names = [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert not {"pickle", "marshal", "shelve", "dill"} & set(names), path
