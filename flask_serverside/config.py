@@ -40,8 +40,7 @@ class Settings:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """:raises ConfigurationError: names the key, the value and what is allowed."""
-        secret_keys(config)
-        lifetime = values.duration(config, "PERMANENT_SESSION_LIFETIME", 31 * 24 * 3600)
+        secret_keys(config)  # for what it refuses
         touch_interval = None
         if values.boolean(config, "SESSION_REFRESH_EACH_REQUEST", True):
             touch_interval = values.duration(config, "SESSION_TOUCH_INTERVAL", 60, zero=True)
@@ -50,7 +49,7 @@ class Settings:
             id_length=values.integer(config, "SESSION_ID_LENGTH", 32, least=16, most=192),
             prefix=values.text(config, "SESSION_KEY_PREFIX", "session:"),
             serializer=_serializer(config),
-            lifetime=lifetime,
+            lifetime=values.duration(config, "PERMANENT_SESSION_LIFETIME", 31 * 24 * 3600),
             absolute_lifetime=(
                 None
                 if config.get("SESSION_ABSOLUTE_LIFETIME") is None

@@ -51,7 +51,7 @@ class Session:
         """Replace the application's sessions by server-side ones. Connects to nothing."""
         settings = Settings.from_config(app.config)
         store = _make_store(app, settings)
-        app.session_interface = ServerSideSessionInterface(settings, store)
+        app.session_interface = ServerSideSessionInterface(store)
         app.extensions[NAME] = self
 
     @property

@@ -28,14 +28,12 @@ log = logging.getLogger("flask_serverside")
 class ServerSideSessionInterface(SessionInterface):
     """What ``app.session_interface`` is once ``Session(app)`` was called.
 
-    :param settings: as read from the application's configuration.
     :param store: where the sessions are kept.
     """
 
     session_class = ServerSideSession
 
-    def __init__(self, settings: Settings, store: Store) -> None:
-        self.settings = settings
+    def __init__(self, store: Store) -> None:
         self.store = store
         self._services: Services | None = None
         self._made_for: tuple[Any, ...] = ()
@@ -73,10 +71,10 @@ class ServerSideSessionInterface(SessionInterface):
         assert isinstance(session, ServerSideSession)
         if session.accessed:
             response.vary.add("Cookie")
-        if session.closed:
+        if session.abandoned:
             # Flask calls again with the answer to the error that the first call raised.
             return
-        session.closed = True
+        session.abandoned = True
         try:
             session.save()
         except StoreUnavailable as error:
@@ -84,7 +82,7 @@ class ServerSideSessionInterface(SessionInterface):
                 raise
             _answer_instead(app, response, error)
             return
-        session.closed = False
+        session.abandoned = False
         if session.cookie is not None:
             self._set_cookie(app, session, response)
 

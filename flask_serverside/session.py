@@ -75,8 +75,8 @@ class ServerSideSession(SessionMixin):
         self.accessed = False
         #: What the response has to do about the cookie.
         self.cookie: Literal["send", "clear"] | None = None
-        #: Whether saving it failed at the end of the request: not to be tried again.
-        self.closed = False
+        #: Whether it could not be saved at the end of the request.
+        self.abandoned = False
         self._data: dict[str, Any] | None = None  # None: not loaded yet
         self._record: Record | None = None  # as it stands in the store, as far as we know
         self._stored = b""  # the data in it, encoded
@@ -270,8 +270,6 @@ class ServerSideSession(SessionMixin):
         """
         if self._data is None:
             return
-        if self._failure is not None:
-            raise self._failure
         encoded = self._encoded()
         if self._record is None:
             if encoded:
@@ -295,8 +293,6 @@ class ServerSideSession(SessionMixin):
         return self._data
 
     def _load(self) -> None:
-        if self._failure is not None:
-            raise self._failure
         presented = self._presented()
         sid = presented and self._services.identity.verify(presented)
         if sid:
@@ -490,6 +486,8 @@ class ServerSideSession(SessionMixin):
 
     def _reaching(self, operation: Callable[..., T], *arguments: Any) -> T:
         """Call the store. Once it could not be reached, this request does not wait again."""
+        if self._failure is not None:
+            raise self._failure
         try:
             return operation(*arguments)
         except StoreUnavailable as error:

@@ -13,8 +13,8 @@ import pytest
 from flask import Flask
 
 from flask_serverside import ConfigurationError
-from flask_serverside import ServerSideSessionInterface
 from flask_serverside import Session
+from flask_serverside.config import Settings
 from flask_serverside.stores import Store
 from flask_serverside.stores.memory import MemoryStore
 
@@ -124,8 +124,7 @@ def test_the_environment_suffices(
     app = Flask("x")
     app.config.from_prefixed_env()
     Session(app)
-    assert isinstance(app.session_interface, ServerSideSessionInterface)
-    settings = app.session_interface.settings
+    settings = Settings.from_config(app.config)
     names = {"PERMANENT_SESSION_LIFETIME": "lifetime", "SESSION_STORE_TIMEOUT": "store_timeout"}
     name = names.get(key, key.removeprefix("SESSION_").lower())
     assert getattr(settings, name) == expected

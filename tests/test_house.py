@@ -28,7 +28,7 @@ FLOORS = [
 STORES = [
     ["__init__"],
     ["memory", "redis", "memcached", "mongodb", "sqlalchemy"],
-    ["sqlalchemy_timeouts"],
+    ["sqlalchemy_table", "sqlalchemy_timeouts"],
     ["base"],
     ["record"],
 ]
