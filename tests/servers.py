@@ -227,9 +227,13 @@ class PostgreSQL(Server):
         assert self.program is not None
         self.program = program = self.program.resolve()  # initdb stands beside it
         if self._owner() and not _readable_for_all(program):
-            # A virtual environment below root's home: nobody cannot look in there.
-            shutil.copytree(program.parent.parent, folder / "server", symlinks=True)
-            program = folder / "server" / "bin" / program.name
+            # A virtual environment below root's home: nobody cannot look in there. The
+            # wheel's libraries stand beside its module.
+            site, module = program.parents[3], program.parents[2].name
+            for part in (program.parents[1], site / f"{module}.libs"):
+                copy = folder / "site" / part.relative_to(site)
+                shutil.copytree(part, copy, symlinks=True)
+            program = folder / "site" / program.relative_to(site)
             self.program = program
         options = [
             "--auth=trust",
