@@ -6,8 +6,10 @@ own. The application's own database session is never touched.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import sqlite3
 from typing import Any
 from typing import Self
 from typing import TYPE_CHECKING
@@ -158,6 +160,8 @@ class SQLAlchemyStore(Store):
                 "in the URL, such as postgresql+psycopg:// or mysql+pymysql://.",
             ) from error
         limit_waiting(engine, self.timeout)
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _log_ahead)
         return engine
 
     def _create(self, record: Record) -> bool:
@@ -266,6 +270,15 @@ class SQLAlchemyStore(Store):
 
     def _dropped(self, cause: BaseException | None) -> bool:
         return isinstance(cause, DBAPIError) and cause.connection_invalidated
+
+
+def _log_ahead(connection: Any, _: Any) -> None:
+    """Writers then do not wait for readers, and hold the lock for a fraction of the time
+    (SQLite's manual: Write-Ahead Logging). The file remembers it.
+    """
+    # Refused while somebody writes, or switches, too: this connection works either way.
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _for_sessions(engine: sa.Engine) -> sa.Engine:
