@@ -17,6 +17,9 @@ from flask_serverside.stores import Store
 
 Config = dict[str, Any]
 
+#: Seconds; a busy machine is no fault, except where the time limit itself is tested.
+PATIENCE = 20.0
+
 
 @dataclass(frozen=True)
 class Backend:
@@ -86,7 +89,7 @@ def make_store(config: Mapping[str, Any], **options: Any) -> Store:
     app.config.update(config)
     found = stores.find(config["SESSION_TYPE"])
     assert isinstance(found, type)
-    return found.from_app(app, **options)
+    return found.from_app(app, **{"timeout": PATIENCE, **options})
 
 
 def run(backend: Backend, server: Server | None, folder: Path) -> Running:

@@ -10,6 +10,7 @@ import pytest
 from backends import Backend
 from backends import BACKENDS
 from backends import GROUPS
+from backends import PATIENCE
 from backends import run
 from backends import Running
 from flask import Flask
@@ -172,7 +173,7 @@ def make_app() -> Callable[..., Flask]:
 
     def make(running: Running | None = None, **config: Any) -> Flask:
         app = Flask("tests")
-        app.config.update(SECRET_KEY="test", TESTING=True)
+        app.config.update(SECRET_KEY="test", TESTING=True, SESSION_STORE_TIMEOUT=PATIENCE)
         app.config.update(running.app_config() if running else {}, **config)
         Session(app)
         add_views(app)
