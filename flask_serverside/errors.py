@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from werkzeug.exceptions import ServiceUnavailable
 
@@ -14,16 +15,20 @@ class SessionError(Exception):
 
 
 class ConfigurationError(SessionError):
-    """A configuration key has a value that cannot work. Raised by ``Session(app)``.
+    """A configuration key has a value that cannot work. Raised by ``Session(app)``, or on
+    first use for what only then can be known.
 
     :param key: the configuration key, such as ``SESSION_TYPE``.
-    :param value: what was found there; passwords in URLs are masked in the message.
+    :param value: what was found there. In the message passwords in URLs are masked, and of
+        an object there is only its type, since it may hold secrets, too.
     :param allowed: what would be accepted.
     :param advice: what to do, where that is more than "set it to something allowed".
     """
 
     def __init__(self, key: str, value: object, allowed: str, advice: str = "") -> None:
-        shown = _PASSWORD.sub(r"\1***\2", repr(value))
+        plain = isinstance(value, str | bytes | int | float | list | tuple | timedelta | type)
+        text = repr(value) if plain or value is None else f"<{type(value).__qualname__} object>"
+        shown = _PASSWORD.sub(r"\1***\2", text)
         super().__init__(
             f"{key} = {shown}: expected {allowed}." + (f" {advice}" if advice else "")
         )

@@ -385,9 +385,10 @@ class ServerSideSession(SessionMixin):
 
     def _supersede(self, old: Record) -> None:
         """End the session under its old id, now that it is stored under the new one."""
-        self._superseded = None
         store = self._services.store
-        if self._reaching(store.delete, old.handle):
+        deleted = self._reaching(store.delete, old.handle)
+        self._superseded = None
+        if deleted:
             if self._record is None:
                 self.cookie = "clear"
         elif self._record is not None:

@@ -146,7 +146,8 @@ class RedisStore(Store):
 
 
 def _checked(client: Any) -> Any:
-    if not isinstance(client, redis.Redis | redis.RedisCluster):
+    clients = isinstance(client, redis.Redis | redis.RedisCluster)
+    if not clients or isinstance(client, redis.client.Pipeline):
         raise ConfigurationError(
             KEY,
             client,

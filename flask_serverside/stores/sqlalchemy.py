@@ -166,17 +166,17 @@ class SQLAlchemyStore(Store):
 
     def _create(self, record: Record) -> bool:
         row = {"handle": record.handle, "created": record.created} | _changing(record)
-        with self._connection() as connection:
-            try:
+        try:
+            with self._connection() as connection:
                 connection.execute(self.table.insert(), row)
-            except IntegrityError:
-                return False
-            if self._purge_interval and record.seen >= self._purge_due:
-                self._purge_due = record.seen + self._jittered_interval()
-                try:
-                    self._purge_batch()
-                except SQLAlchemyError as error:  # the session itself is safely stored
-                    log.warning("Expired sessions could not be purged: %s", error)
+        except IntegrityError:
+            return False
+        if self._purge_interval and record.seen >= self._purge_due:
+            self._purge_due = record.seen + self._jittered_interval()
+            try:
+                self._purge_batch()
+            except SQLAlchemyError as error:  # the session itself is safely stored
+                log.warning("Expired sessions could not be purged: %s", error)
         return True
 
     def _load(self, handle: str) -> Record | None:
@@ -283,6 +283,8 @@ def _log_ahead(connection: Any, _: Any) -> None:
 
 def _for_sessions(engine: sa.Engine) -> sa.Engine:
     """The application's engine, with its pool, but with options that are ours alone."""
+    if engine.dialect.is_async:
+        raise ConfigurationError(KEY, str(engine.url), "a driver that is not asynchronous")
     _refuse_in_memory(type(engine.pool), str(engine.url))
     ours = engine.execution_options(isolation_level="AUTOCOMMIT")
     ours.hide_parameters = True  # they are the user's data, and errors are logged
