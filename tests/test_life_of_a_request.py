@@ -8,10 +8,13 @@ from collections.abc import Callable
 import pytest
 from backends import Running
 from flask import Flask
+from flask import request
 from flask import session
 from flask import stream_with_context
 
+from flask_serverside import ConfigurationError
 from flask_serverside import ServerSideSessionInterface
+from flask_serverside import StoreUnavailable
 from flask_serverside.stores import Store
 from flask_serverside.testing import Clock
 
@@ -314,3 +317,122 @@ def test_a_key_among_the_fallbacks_still_verifies(make_app: MakeApp, fallbacks: 
     assert client.get("/read").json == {"a": "1"}
     app.config.update(SECRET_KEY_FALLBACKS=None)
     assert client.get("/read").json == {}
+
+
+def test_an_old_id_that_could_not_be_ended_is_no_success(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    store = store_of(app)
+
+    def down(handle: str) -> bool:
+        raise StoreUnavailable("down")
+
+    @app.get("/sign-in")
+    def sign_in() -> str:
+        session.regenerate()  # type: ignore[attr-defined]
+        with pytest.raises(StoreUnavailable):
+            session.save()  # type: ignore[attr-defined]
+        return "welcome"
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    monkeypatch.setattr(store, "delete", down)
+    answer = client.get("/sign-in")
+    assert answer.status_code == 503
+    assert "Set-Cookie" not in answer.headers
+    monkeypatch.undo()
+    assert client.get("/read").json == {"a": "1"}
+
+
+def test_a_new_id_does_not_bring_back_a_session_that_was_ended(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+    handles = []
+
+    @app.get("/regenerate")
+    def regenerate() -> str:
+        store_of(app).delete(session.handle)  # type: ignore[attr-defined]
+        session.regenerate()  # type: ignore[attr-defined]
+        handles.append(session.handle)  # type: ignore[attr-defined]
+        return ""
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    answer = client.get("/regenerate")
+    assert "Set-Cookie" not in answer.headers
+    assert store_of(app).load(handles[0]) is None
+    assert client.get("/read").json == {}
+
+
+def test_a_new_id_keeps_the_end_of_the_session_unless_somebody_signs_in(
+    make_app: MakeApp,
+) -> None:
+    app = make_app(SESSION_ABSOLUTE_LIFETIME=1000)
+    store_of(app).clock = clock = Clock()
+
+    @app.get("/regenerate")
+    def regenerate() -> str:
+        session.regenerate()  # type: ignore[attr-defined]
+        session.update(request.args)
+        return ""
+
+    @app.get("/left")
+    def left() -> str:
+        expires_at, created_at = session.expires_at, session.created_at  # type: ignore[attr-defined]
+        return f"{(expires_at - created_at).total_seconds():.0f}"
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    clock.advance(400)
+    client.get("/regenerate")
+    assert client.get("/left").text == "1000"
+    clock.advance(599)
+    assert client.get("/read").json == {"a": "1"}
+    client.get("/regenerate?_user_id=ada")
+    clock.advance(999)
+    assert client.get("/read").json == {"a": "1", "_user_id": "ada"}
+    clock.advance(1)
+    assert client.get("/read").json == {}
+
+
+def test_a_lifetime_of_its_own_is_kept_with_the_session(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+    store_of(app).clock = clock = Clock()
+
+    @app.get("/remember")
+    def remember() -> str:
+        session.lifetime = 30  # type: ignore[attr-defined]
+        return ""
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    assert "Max-Age=30" in client.get("/remember").headers["Set-Cookie"]
+    for _ in range(5):
+        clock.advance(20)
+        assert client.get("/read").json == {"a": "1"}
+    clock.advance(30)
+    assert client.get("/read").json == {}
+    for wrong in (0, -1, "soon", float("nan"), True, None):
+        with (
+            pytest.raises(ConfigurationError, match=r"session\.lifetime"),
+            client.session_transaction() as transaction,
+        ):
+            transaction.lifetime = wrong  # type: ignore[attr-defined]
+
+
+def test_a_session_made_not_permanent_ends_with_the_browser(make_app: MakeApp) -> None:
+    app = make_app()
+
+    @app.get("/forget")
+    def forget() -> str:
+        session.permanent = False
+        return ""
+
+    client = app.test_client()
+    client.get("/write?a=1")
+    assert "Max-Age" not in client.get("/forget").headers["Set-Cookie"]
+    assert "Set-Cookie" not in client.get("/write?a=2").headers
