@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ from flask.testing import FlaskClient
 from proxy import Proxy
 
 from flask_serverside import StoreUnavailable
+from flask_serverside.testing import new_record
 
 MakeApp = Callable[..., Flask]
 Line = tuple[Running, Proxy]
@@ -27,6 +29,8 @@ MARGINS = {"mongodb": 0.5 + MARGIN}
 
 @pytest.fixture
 def app(make_app: MakeApp, proxied: Line) -> Flask:
+    with contextlib.closing(proxied[0].make_store()) as store:
+        store.create(new_record(store))  # a table or an index takes its time on a busy machine
     app = make_app(proxied[0], SESSION_STORE_TIMEOUT=TIMEOUT)
 
     @app.get("/cut-then-write")
