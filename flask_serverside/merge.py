@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-_MISSING = object()
-
 
 def merge(
     base: dict[str, Any],
@@ -20,11 +18,8 @@ def merge(
     :param base: what both sides loaded.
     :param same: whether two values are the same, in type too and however deep.
     """
-    merged = dict(theirs)
-    for key in base.keys() | mine.keys():
-        before, after = base.get(key, _MISSING), mine.get(key, _MISSING)
-        if after is _MISSING:
-            merged.pop(key, None)
-        elif before is _MISSING or not same(before, after):
-            merged[key] = after
+    merged = {key: value for key, value in theirs.items() if key in mine or key not in base}
+    for key, value in mine.items():
+        if key not in base or not same(base[key], value):
+            merged[key] = value
     return merged
