@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import cast
 
@@ -83,5 +84,12 @@ def _make_store(app: Flask, settings: Settings) -> Store:
         timeout=settings.store_timeout,
         max_size=settings.max_size,
     )
-    weakref.finalize(app, store.close)
+    weakref.finalize(app, _close_aside, store).atexit = False
     return store
+
+
+def _close_aside(store: Store) -> None:
+    """Close in a thread of its own: the application is collected in the middle of whatever
+    happens to run, and saying goodbye to a server that is down takes a time limit.
+    """
+    threading.Thread(target=store.close, daemon=True).start()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -230,3 +232,36 @@ def test_lifetimes_and_keys_that_change_after_start_up_count(make_app: MakeApp) 
     app = make_app()
     app.permanent_session_lifetime = timedelta(seconds=77)
     assert "Max-Age=77" in app.test_client().get("/write?a=1").headers["Set-Cookie"]
+
+
+def test_a_store_is_closed_with_its_application_and_nobody_waits_for_it() -> None:
+    closed, may_close = threading.Event(), threading.Event()
+
+    class SlowlyClosing(MemoryStore):
+        def close(self) -> None:
+            may_close.wait(10)
+            closed.set()
+
+    app = Flask("x")
+    app.config["SESSION_TYPE"] = SlowlyClosing
+    Session(app)
+    del app
+    gc.collect()  # returns although the store waits
+    assert not closed.is_set()
+    may_close.set()
+    assert closed.wait(10)
+
+
+def test_a_store_that_was_given_is_left_open() -> None:
+    closed = []
+
+    class Noticing(MemoryStore):
+        def close(self) -> None:
+            closed.append(True)
+
+    app = Flask("x")
+    app.config["SESSION_TYPE"] = Noticing()
+    Session(app)
+    del app
+    gc.collect()
+    assert closed == []
