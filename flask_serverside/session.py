@@ -238,7 +238,7 @@ class ServerSideSession(SessionMixin):
         """
         data = self._loaded()
         if self._record is not None:
-            self._superseded = self._superseded or self._record
+            self._superseded = self._record
         if keep:
             self._lifetime = self._current_lifetime()
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -242,6 +243,10 @@ def test_the_id_is_nowhere_but_in_the_cookie(
     store = interface_of(app).store
     assert sid not in repr(vars(store))
     assert sid not in caplog.text
+
+
+def test_a_handle_is_the_sha256_of_the_id() -> None:
+    assert handle_of(SID) == hashlib.sha256(SID.encode()).hexdigest()
 
 
 def test_ids_are_long_and_do_not_repeat() -> None:

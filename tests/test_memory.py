@@ -50,6 +50,9 @@ def test_purge_removes_all_that_has_expired_and_nothing_else(clock: Clock) -> No
     assert store.load(extended.handle) is not None
     clock.advance(50)
     assert store.purge() == 49
+    clock.advance(DAY / 1000)
+    assert store.purge() == 1
+    assert len(store) == 0
 
 
 def test_a_full_store_drops_the_one_that_would_expire_first(

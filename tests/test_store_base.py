@@ -148,7 +148,10 @@ def test_a_refused_replace_shows_no_record_that_has_expired() -> None:
     store.replace(saved_again(record, b"theirs"))
     clock.advance(1)  # our own clock said so when the new record was made: it is behind
     assert store.replace(saved_again(record, b"mine")) is None
-    assert store.replace(saved_again(record, b"", expires=record.seen)) is None
+    alive = new_record(store)
+    store.create(alive)
+    assert store.replace(saved_again(alive, b"", expires=alive.seen)) is None
+    assert store.load(alive.handle) == alive
 
 
 @pytest.mark.parametrize(
