@@ -64,10 +64,7 @@ class SQLiteStore(Store):
             " WHERE handle = ? AND version = ? AND expires > ?",
             (record.seen, record.expires, record.handle, record.version, record.seen),
         )
-        if changed:
-            return True
-        standing = self._load(record.handle)
-        return standing is not None and standing.expires > record.seen
+        return changed == 1
 
     def _delete(self, handle):
         return self._run("DELETE FROM sessions WHERE handle = ?", (handle,))[0] == 1

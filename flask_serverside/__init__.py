@@ -12,9 +12,12 @@ from .errors import StoreUnavailable
 from .extension import current_session
 from .extension import Session
 from .interface import ServerSideSessionInterface
+from .merge import MISSING
 from .session import ServerSideSession
+from .signals import session_conflict
 
 __all__ = [
+    "MISSING",
     "ConfigurationError",
     "NotSupported",
     "SerializationError",
@@ -28,4 +31,5 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "current_session",
+    "session_conflict",
 ]

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from typing import Literal
+
+from werkzeug.utils import import_string
 
 from . import values
 from .codec import JSON
 from .codec import MsgPack
 from .codec import Serializer
 from .errors import ConfigurationError
+from .merge import mine_wins
+from .merge import refuse
+from .merge import Resolve
 
 FORMATS: dict[str, type[JSON] | type[MsgPack]] = {"msgpack": MsgPack, "json": JSON}
+
+
+#: ``None``: the whole of the later save is kept, and no key is looked at.
+POLICIES: dict[str, Resolve | None] = {"merge": mine_wins, "error": refuse, "last": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,10 @@ class Settings:
     #: The session key that says whose session it is.
     subject_key: str | None
     max_size: int | None
+    #: Decides about a key that two requests have changed; see ``POLICIES``.
+    resolve: Resolve | None
+    #: What happens to changes of a session that has ended meanwhile.
+    on_gone: Literal["drop", "raise"]
     store_timeout: float
 
     @classmethod
@@ -64,6 +78,8 @@ class Settings:
                 if config.get("SESSION_MAX_SIZE") is None
                 else values.integer(config, "SESSION_MAX_SIZE", 0, least=64, most=2**31)
             ),
+            resolve=_resolve(config),
+            on_gone=values.choice(config, "SESSION_ON_GONE", ("drop", "raise")),
             store_timeout=values.duration(config, "SESSION_STORE_TIMEOUT", 2),
         )
 
@@ -99,3 +115,23 @@ def _serializer(config: Mapping[str, Any]) -> Serializer:
         raise ConfigurationError(key, value, "a serializer whose dumps returns bytes")
     serializer: Serializer = value
     return serializer
+
+
+def _resolve(config: Mapping[str, Any]) -> Resolve | None:
+    key = "SESSION_ON_CONFLICT"
+    value: Any = config.get(key, "merge")
+    if isinstance(value, str) and value in POLICIES:
+        return POLICIES[value]
+    allowed = (
+        f"one of {', '.join(POLICIES)}, a function (key, base, mine, theirs) -> value, or "
+        "where to import one from, such as 'package.module:function'"
+    )
+    if isinstance(value, str):
+        try:
+            value = import_string(value)
+        except ImportError as error:
+            raise ConfigurationError(key, value, allowed, str(error)) from error
+    if not callable(value):
+        raise ConfigurationError(key, value, allowed)
+    resolve: Resolve = value
+    return resolve

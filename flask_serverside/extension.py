@@ -66,6 +66,19 @@ class Session:
             )
         return interface.store
 
+    def revoke(self, handle: str) -> bool:
+        """End a session from elsewhere. It is dead on its next request, on every worker, and
+        none that holds it now can bring it back.
+
+        :param handle: its :attr:`~ServerSideSession.handle`, also one from before it was
+            given a new id, as long as that is remembered.
+        :returns: whether there was one.
+
+        .. versionadded:: 0.2
+        """
+        record = self.store.load(handle)
+        return record is not None and self.store.end(record, remembered=0)
+
     def purge(self) -> int:
         """Remove expired sessions from a store whose server does not: SQL databases.
 

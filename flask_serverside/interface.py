@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
+from flask import after_this_request
 from flask import Flask
 from flask import has_request_context
 from flask import Request
@@ -16,10 +18,10 @@ from flask.sessions import SessionMixin
 from .codec import Codec
 from .config import secret_keys
 from .config import Settings
-from .errors import StoreUnavailable
+from .errors import SessionError
 from .identity import Identity
+from .persistence import Services
 from .session import ServerSideSession
-from .session import Services
 from .stores import Store
 
 log = logging.getLogger("flask_serverside")
@@ -48,7 +50,10 @@ class ServerSideSessionInterface(SessionInterface):
         services = self._services_for(app)
         if services is None:
             return None
-        return self.session_class(services, lambda: self.presented(app, request))
+        session = self.session_class(services, lambda: self.presented(app, request))
+        if has_request_context():
+            after_this_request(_marking(session))
+        return session
 
     def presented(self, app: Flask, request: Request) -> str | None:
         """The cookie's value, as the client sent it.
@@ -68,23 +73,33 @@ class ServerSideSessionInterface(SessionInterface):
         return values.pop() if len(values) == 1 else None
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Store what has changed and set the cookie, if there is anything to be done.
+
+        Changes made while the response is sent are stored when it closes. A response that
+        Flask is not about to send, such as Flask-SocketIO's, cannot give the client an id.
+        """
         assert isinstance(session, ServerSideSession)
         if session.accessed:
             response.vary.add("Cookie")
         if session.abandoned:
             # Flask calls again with the answer to the error that the first call raised.
             return
+        if not session.finishing and _is_current(session):
+            session.seal()
         session.abandoned = True
         try:
-            session.save()
-        except StoreUnavailable as error:
-            if not _is_current(session):
+            session.finish()
+        except SessionError as error:
+            if not session.finishing:
                 raise
             _answer_instead(app, response, error)
             return
         session.abandoned = False
         if session.cookie is not None:
             self._set_cookie(app, session, response)
+        if session.finishing and response.is_streamed:
+            session.seal()
+            response.call_on_close(session.finish)
 
     def _set_cookie(self, app: Flask, session: ServerSideSession, response: Response) -> None:
         attributes: dict[str, Any] = {
@@ -108,7 +123,6 @@ class ServerSideSessionInterface(SessionInterface):
                 max_age=session.max_age,
                 **attributes,
             )
-        session.cookie = None
         response.vary.add("Cookie")
 
     def _services_for(self, app: Flask) -> Services | None:
@@ -124,7 +138,7 @@ class ServerSideSessionInterface(SessionInterface):
         if self._services is None or made_for != self._made_for:
             settings = Settings.from_config(app.config)
             self._services = Services(
-                settings, self.store, Codec(settings.serializer), Identity(keys)
+                app, settings, self.store, Codec(settings.serializer), Identity(keys)
             )
             self._made_for = made_for
         return self._services
@@ -138,18 +152,28 @@ class ServerSideSessionInterface(SessionInterface):
             )
 
 
+def _marking(session: ServerSideSession) -> Callable[[Response], Response]:
+    """Tells the session, before it is saved, that Flask is at this request's own response."""
+
+    def mark(response: Response) -> Response:
+        session.finishing = True
+        return response
+
+    return mark
+
+
 def _is_current(session: ServerSideSession) -> bool:
-    """Whether this is the session of the request being answered, and not one that a test
-    or another extension has opened by hand.
+    """Whether this is the session of the current request, and not one that a test or another
+    extension has opened by hand.
     """
     return has_request_context() and session is current_session._get_current_object()  # type: ignore[attr-defined]
 
 
-def _answer_instead(app: Flask, response: Response, error: StoreUnavailable) -> None:
+def _answer_instead(app: Flask, response: Response, error: SessionError) -> None:
     """Turn a response that tells of success into the application's answer to the error.
 
-    Raised from here, the error would become a 500: Flask gives HTTP exceptions their own
-    answer only while it handles the view.
+    Raised from here, the error would become a 500 even if the application has a handler for
+    it: Flask looks for one only while it handles the view.
     """
     answer = app.make_response(app.handle_user_exception(error))
     if hasattr(response.response, "close"):

@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-import logging
-import random
-import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from datetime import timedelta
 from datetime import UTC
 from typing import Any
+from typing import cast
 from typing import Literal
+from typing import Self
 from typing import TypeVar
-from uuid import UUID
 
 from flask.sessions import SessionMixin
 
 from . import values
-from .codec import Codec
-from .config import Settings
 from .errors import SerializationError
-from .errors import SessionConflict
+from .errors import SessionError
 from .errors import StoreUnavailable
 from .identity import handle_of
-from .identity import Identity
-from .identity import new_id
-from .merge import merge
-from .stores import Record
-from .stores import Store
-
-log = logging.getLogger("flask_serverside")
+from .merge import FLASHES
+from .persistence import PERMANENT
+from .persistence import Persistence
+from .persistence import Services
 
 T = TypeVar("T")
 
-#: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
-PERMANENT = "_permanent"
-
-#: Saves tried against other writers before giving up. One writer always gets through, so
-#: this many are only needed when as many are at it.
-ATTEMPTS = 64
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What a session works with; the same for all sessions of an application."""
-
-    settings: Settings
-    store: Store
-    codec: Codec
-    identity: Identity
 
 
 class ServerSideSession(SessionMixin):
@@ -73,66 +48,71 @@ class ServerSideSession(SessionMixin):
         self._presented = presented
         #: Whether the request has looked at the session at all.
         self.accessed = False
-        #: What the response has to do about the cookie.
-        self.cookie: Literal["send", "clear"] | None = None
+        #: Whether Flask is finishing this request's own response.
+        self.finishing = False
         #: Whether it could not be saved at the end of the request.
         self.abandoned = False
-        self._data: dict[str, Any] | None = None  # None: not loaded yet
-        self._record: Record | None = None  # as it stands in the store, as far as we know
-        self._stored = b""  # the data in it, encoded
-        self._sid: str | None = None
-        self._was_permanent = False
-        self._superseded: Record | None = None  # to be deleted once the new one is stored
-        self._lifetime: float | None = None
-        self._failure: StoreUnavailable | None = None
+        self._persistence = Persistence(services)
+        self._loaded = False
+        self._in_atomic = False
+        self._refused: tuple[bytes | None] | None = None  # the data whose save() has failed
 
     # -- the mapping
 
     def __getitem__(self, key: str) -> Any:
-        return self._loaded()[key]
+        return self._data[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._loaded()[key] = value
+        self._data[key] = value
 
     def __delitem__(self, key: str) -> None:
-        del self._loaded()[key]
+        del self._data[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._loaded())
+        return iter(self._data)
 
     def __reversed__(self) -> Iterator[str]:
-        return reversed(self._loaded())
+        return reversed(self._data)
 
     def __len__(self) -> int:
-        return len(self._loaded())
+        return len(self._data)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._loaded()
+        return key in self._data
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return self._loaded() | dict(other)
+        return self._data | dict(other)
 
     def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(other) | self._loaded()
+        return dict(other) | self._data
 
     def __ior__(
         self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]
     ) -> ServerSideSession:
-        self._loaded().update(other)
+        self._data.update(other)
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self._loaded().get(key, default)
+        return self._data.get(key, default)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """As of a dict. The messages of :func:`flask.flash` are taken out of the store before
+        they are returned, so that of several requests only one shows them.
+        """
+        if key == FLASHES and self._data.get(FLASHES) and not self._in_atomic:
+            return self._take_flashes(*default)
+        return self._data.pop(key, *default)
 
     def clear(self) -> None:
-        self._loaded().clear()
+        """Empty the session, also of what other requests are adding to it meanwhile."""
+        self._state.clear()
 
     def copy(self) -> dict[str, Any]:
         """A plain dict with the same items."""
-        return self._loaded().copy()
+        return self._data.copy()
 
     def __repr__(self) -> str:  # neither the id nor the user's data belong in a log
-        if self._data is None:
+        if not self._loaded:
             return "<ServerSideSession, not loaded>"
         keys = "1 key" if len(self._data) == 1 else f"{len(self._data)} keys"
         return f"<ServerSideSession {self.handle}, {keys}>"
@@ -142,8 +122,7 @@ class ServerSideSession(SessionMixin):
     @property
     def new(self) -> bool:  # type: ignore[override]
         """Whether the client has not been given this session yet."""
-        self._loaded()
-        return self._record is None
+        return self._state.record is None
 
     @property
     def modified(self) -> bool:
@@ -152,7 +131,7 @@ class ServerSideSession(SessionMixin):
         Assigning to it, as other session implementations need after a nested change, does
         no harm and has no effect.
         """
-        return self._data is not None and self._changed(self._encoded())
+        return self._loaded and self._persistence.modified
 
     @modified.setter
     def modified(self, value: bool) -> None:
@@ -163,22 +142,19 @@ class ServerSideSession(SessionMixin):
         """Whether the cookie outlives the browser. What new sessions are is said by
         ``SESSION_PERMANENT``; on the server each session ends after its lifetime.
         """
-        return bool(self._loaded().get(PERMANENT, self._services.settings.permanent))
+        return self._state.permanent
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
         if bool(value) != self.permanent:
-            self._loaded()[PERMANENT] = bool(value)
+            self._data[PERMANENT] = bool(value)
 
     @property
     def sid(self) -> str:
         """The id. It is the secret that makes a request this session's: do not show, log
         or store it; :attr:`handle` is there for that.
         """
-        self._loaded()
-        if self._sid is None:
-            self._sid = new_id(self._services.settings.id_length)
-        return self._sid
+        return self._state.sid
 
     @property
     def handle(self) -> str:
@@ -188,28 +164,29 @@ class ServerSideSession(SessionMixin):
     @property
     def subject(self) -> str | None:
         """Whose session it is: the value under ``SESSION_SUBJECT_KEY``, as a string."""
-        return self._subject()
+        return self._state.subject
 
     @property
     def created_at(self) -> datetime | None:
         """When the session was first stored; ``None``: not yet. Aware, in UTC."""
-        self._loaded()
-        return self._record and _date(self._record.created)
+        record = self._state.record
+        return record and _date(record.created)
 
     @property
     def expires_at(self) -> datetime | None:
         """When the session ends unless it is used again; ``None``: not stored yet."""
-        self._loaded()
-        return self._record and _date(self._record.expires)
+        record = self._state.record
+        return record and _date(record.expires)
 
     @property
     def max_age(self) -> int | None:
         """Seconds from the last save or touch until the session ends, for the cookie;
         ``None``: it ends with the browser.
         """
-        if self._record is None or not self.permanent:
+        record = self._state.record
+        if record is None or not self.permanent:
             return None
-        return (self._record.expires - self._record.seen) // 1000
+        return (record.expires - record.seen) // 1000
 
     @property
     def lifetime(self) -> timedelta:
@@ -218,283 +195,187 @@ class ServerSideSession(SessionMixin):
 
         :raises ConfigurationError: it is set to something that is no such time.
         """
-        return timedelta(seconds=self._current_lifetime())
+        return timedelta(seconds=self._state.lifetime)
 
     @lifetime.setter
     def lifetime(self, value: timedelta | float) -> None:
-        self._loaded()
-        self._lifetime = values.duration({"session.lifetime": value}, "session.lifetime", 0)
+        seconds = values.duration({"session.lifetime": value}, "session.lifetime", 0)
+        self._state.lifetime = seconds
 
     # -- what a view may do besides reading and writing
+
+    def atomic(self, function: Callable[[Self], T]) -> T:
+        """Call ``function(session)`` and store what it does, on top of what all others have
+        stored. If somebody else saves at the same time, it is called again::
+
+            def count(session):
+                session["visits"] = session.get("visits", 0) + 1
+                return session["visits"]
+
+            visits = session.atomic(count)
+
+        So it must depend on the session only, and change nothing else: send no mail, write
+        to no database. It must not save, reload, touch, regenerate or destroy the session.
+        What the request has changed before is stored along with it.
+
+        :returns: what the function returned the last time, the one that was stored.
+        :raises SessionError: the function did one of these things.
+        :raises SessionConflict: others kept saving the session in between.
+        :raises SessionGone: the session has ended meanwhile, and ``SESSION_ON_GONE`` is
+            ``"raise"``. With ``"drop"`` what the function returned is returned, and not
+            stored; the session is empty then.
+
+        Whatever is raised, also by the function: nothing is stored that it has done, and
+        what it did to the session is undone.
+
+        .. versionadded:: 0.2
+        """
+        self._not_in_atomic("atomic")
+        return self._atomic(lambda: function(self))
 
     def regenerate(self, keep: bool = True) -> None:
         """Give the session a new id, because somebody signs in or gains a privilege: an id
         that was planted or seen before is then worth nothing (OWASP: session fixation).
 
-        The new session is stored when the request ends, and the old one deleted after
-        that. What another request changes in the old one meanwhile is lost with it.
+        The new session is stored when the request ends, with what others have saved to the
+        old one until then, and the old one ended after that.
 
         :param keep: whether the data moves to the new id; if not, it begins empty.
         """
-        data = self._loaded()
-        if self._record is not None:
-            self._superseded = self._record
-        if keep:
-            self._lifetime = self._current_lifetime()
-        else:
-            data.clear()
-            self._lifetime = None
-        self._begin(data)
+        self._not_in_atomic("regenerate")
+        self._state.renew(keep)
 
     def destroy(self) -> None:
         """End the session now, and clear the cookie. What is written to the session after
         that begins a new one, under a new id.
+
+        If another request has given the session a new id meanwhile, and nobody has signed
+        in by that, it ends under the new id, too.
         """
-        self._loaded()
-        for record in (self._superseded, self._record):
-            if record and self._reaching(self._services.store.delete, record.handle):
-                self.cookie = "clear"
-        self._superseded = self._lifetime = None
-        self._begin({})
+        self._not_in_atomic("destroy")
+        self._refused = None
+        self._state.end()
 
     def save(self) -> None:
-        """Store what has changed. Happens by itself when the request ends.
+        """Store what has changed, now. Happens by itself when the request ends.
+
+        What other requests have saved meanwhile is then in the session, too: values that
+        were taken out of it before may be old.
 
         :raises SerializationError: a value cannot be stored.
         :raises SessionTooLarge: the backend does not take that much.
-        :raises SessionConflict: others kept saving the session in between.
+        :raises SessionConflict: others kept saving the session in between, or have changed
+            a key that this request has changed, and ``SESSION_ON_CONFLICT`` is ``"error"``.
+        :raises SessionGone: the session has ended meanwhile, and ``SESSION_ON_GONE`` is
+            ``"raise"``.
         :raises StoreUnavailable: no answer from the store; raised again, without a second
             wait, if it had already failed in this request.
 
-        In all cases the stored session is as it was.
+        In all cases the stored session is as it was. What could not be stored is not tried
+        again when the request ends, unless it has been changed after that.
         """
-        if self._data is None:
-            return
-        encoded = self._encoded()
-        if self._record is None:
-            if encoded:
-                self._create(encoded)
-        elif not encoded:
-            self._end()
-        elif self._changed(encoded):
-            self._replace(encoded)
-        elif self._touch_is_due():
-            self._touch()
-        if self._superseded is not None:
-            self._supersede(self._superseded)
+        self._not_in_atomic("save")
+        if self._loaded:
+            self._storing(lambda state: state.save())
 
-    # -- loading
+    def reload(self) -> None:
+        """Forget what this request has changed and not saved, and load the session again.
 
-    def _loaded(self) -> dict[str, Any]:
+        :raises SessionGone: it has ended meanwhile, and ``SESSION_ON_GONE`` is ``"raise"``.
+            With ``"drop"`` it is empty then.
+
+        .. versionadded:: 0.2
+        """
+        self._not_in_atomic("reload")
+        if self._loaded:
+            self._storing(lambda state: state.reload())
+
+    def touch(self) -> None:
+        """Extend the session now, and nothing else. A read does so when the request ends, at
+        most every ``SESSION_TOUCH_INTERVAL``. A session that has ended is not revived.
+
+        .. versionadded:: 0.2
+        """
+        self._not_in_atomic("touch")
+        self._state.touch()
+
+    # -- what the interface needs
+
+    @property
+    def cookie(self) -> Literal["send", "clear"] | None:
+        """What the response has to do about the cookie."""
+        return self._persistence.cookie
+
+    def seal(self) -> None:
+        """From now on the client can be told nothing more: its response is on the way, or
+        there is none.
+        """
+        self._persistence.late = True
+
+    def finish(self) -> None:
+        """Save, unless an explicit :meth:`save` has failed with the same data."""
+        if self._refused is None or self._refused != (self._encoded_or_none(),):
+            self.save()
+
+    # -- within
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        return self._state.data
+
+    @property
+    def _state(self) -> Persistence:
         self.accessed = True
-        if self._data is None:
-            self._load()
-            assert self._data is not None
-        return self._data
+        if not self._loaded:
+            presented = self._presented()
+            sid = presented and self._services.identity.verify(presented)
+            if sid:
+                self._persistence.load(sid)
+            self._loaded = True
+        return self._persistence
 
-    def _load(self) -> None:
-        presented = self._presented()
-        sid = presented and self._services.identity.verify(presented)
-        if sid:
-            handle = handle_of(sid)
-            found = self._standing(handle, self._services.store.load, handle)
-            if found is not None:
-                self._sid = sid
-                self._record, self._data = found
-                self._stored = self._record.payload
-                self._was_permanent = self.permanent
-                return
-        self._data = {}
+    def _atomic(self, function: Callable[[], T]) -> T:
+        def change() -> T:
+            self._in_atomic = True
+            try:
+                return function()
+            finally:
+                self._in_atomic = False
 
-    def _standing(
-        self, handle: str, operation: Callable[[T], Record | None], argument: T
-    ) -> tuple[Record, dict[str, Any]] | None:
-        """What a load or a replace says stands in the store, and the data in it. A record
-        that cannot be read is as good as none.
-        """
+        return cast(T, self._storing(lambda state: state.save(change)))
+
+    def _take_flashes(self, *default: Any) -> Any:
+        state = self._state
+        if state.record is None and not state.moving:
+            return self._data.pop(FLASHES)  # nobody else knows them
+        messages = self._atomic(lambda: self._data.pop(FLASHES, None))
+        if messages is not None and not state.ended:
+            return messages
+        nothing: dict[str, Any] = {}
+        return nothing.pop(FLASHES, *default)
+
+    def _storing(self, operation: Callable[[Persistence], T]) -> T:
+        self._refused = None
         try:
-            record = self._reaching(operation, argument)
-            if record is None:
-                return None
-            data = {} if record is argument else self._services.codec.decode(record.payload)
-            return record, data
-        except SerializationError as error:
-            log.warning("Session %s is ignored, it begins afresh: %s", handle, error)
-            return None
-
-    def _begin(self, data: dict[str, Any]) -> None:
-        """Be a session that is not stored yet."""
-        self._data, self._record, self._stored, self._sid = data, None, b"", None
-
-    # -- saving
-
-    def _encoded(self) -> bytes:
-        """The data as bytes; none at all if there is nothing to be kept."""
-        data = self._loaded()
-        if not data or data.keys() == {PERMANENT}:
-            return b""
-        return self._services.codec.encode(data)
-
-    def _changed(self, encoded: bytes) -> bool:
-        return encoded != self._stored or (
-            self._lifetime is not None
-            and self._record is not None
-            and self._record.lifetime != int(self._lifetime * 1000)
-        )
-
-    def _create(self, encoded: bytes) -> None:
-        now, subject = self._services.store.now(), self._subject()
-        absolute = self._services.settings.absolute_lifetime
-        deadline = None if absolute is None else now + int(absolute * 1000)
-        record = Record(self.handle, encoded, 1, now, now, 0, 0, deadline, subject)
-        if self._superseded is not None and self._superseded.subject == subject:
-            # A new id alone is not a new session: only signing in begins its time anew.
-            old = self._superseded
-            record = record._replace(created=old.created, deadline=old.deadline)
-        record = self._refreshed(record, now)
-        if record.expires <= now:
-            return self._gone()
-        if not self._reaching(self._services.store.create, record):
-            raise SessionConflict(f"There is a session {record.handle} already.")
-        return self._settle(record, send=True)
-
-    def _replace(self, encoded: bytes) -> None:
-        store = self._services.store
-        for attempt in range(ATTEMPTS):
-            assert self._record is not None
-            changed = self._refreshed(self._record, store.now())._replace(
-                payload=encoded, version=self._record.version + 1, subject=self._subject()
-            )
-            standing = self._standing(changed.handle, store.replace, changed)
-            if standing is None:
-                return self._gone()
-            if standing[0] is changed:
-                return self._settle(changed, send=self.permanent or self._was_permanent)
-            self._merge(*standing)
-            encoded = self._encoded()
-            if not encoded:
-                return self._end()
-            if not self._changed(encoded):
-                return None
-            if attempt > 2:
-                time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))
-        raise SessionConflict(
-            f"Session {self.handle} was saved by others {ATTEMPTS} times in a row while this "
-            "request tried to. What this request changed is not stored."
-        )
-
-    def _supersede(self, old: Record) -> None:
-        """End the session under its old id, now that it is stored under the new one."""
-        store = self._services.store
-        deleted = self._reaching(store.delete, old.handle)
-        self._superseded = None
-        if deleted:
-            if self._record is None:
-                self.cookie = "clear"
-        elif self._record is not None:
-            # Somebody has ended it meanwhile: a new id must not bring it back.
-            self._reaching(store.delete, self._record.handle)
-            self._gone()
-
-    def _merge(self, record: Record, theirs: dict[str, Any]) -> None:
-        """Apply my changes to what somebody else has saved."""
-        codec = self._services.codec
-        data = self._loaded()
-        merged = merge(
-            codec.decode(self._stored),
-            data,
-            theirs,
-            lambda a, b: codec.encode({"": a}) == codec.encode({"": b}),
-        )
-        data.clear()
-        data.update(merged)
-        self._record, self._stored = record, record.payload
-
-    def _touch_is_due(self) -> bool:
-        interval = self._services.settings.touch_interval
-        if interval is None or self._record is None:
-            return False
-        due = min(interval * 1000, self._record.lifetime / 10)
-        return self._services.store.now() - self._record.seen >= due
-
-    def _touch(self) -> None:
-        assert self._record is not None
-        touched = self._refreshed(self._record, self._services.store.now())
-        try:
-            alive = self._reaching(self._services.store.touch, touched)
-        except SerializationError as error:
-            log.warning("Session %s is ignored, it begins afresh: %s", self.handle, error)
-            alive = False
-        if alive:
-            self._settle(touched, send=self.permanent)
-        else:
-            self._gone()
-
-    def _end(self) -> None:
-        """Nothing is left in the session."""
-        assert self._record is not None
-        if self._reaching(self._services.store.delete, self._record.handle):
-            self.cookie = "clear"
-        self._begin(self._loaded())
-
-    def _gone(self) -> None:
-        """Somebody has ended the session since it was loaded: it stays ended, and the
-        cookie is left to whoever ended it.
-        """
-        log.info("Session %s has ended meanwhile: changes are dropped.", self.handle)
-        self.cookie = None
-        self._begin({})
-
-    def _settle(self, record: Record, send: bool) -> None:
-        if send:
-            self.cookie = "send"
-        self._record, self._stored = record._replace(token=None), record.payload
-
-    def _refreshed(self, record: Record, now: int) -> Record:
-        """The record as used just now."""
-        lifetime = int(self._current_lifetime() * 1000)
-        expires = now + lifetime
-        if record.deadline is not None:
-            expires = min(expires, record.deadline)
-        return record._replace(seen=now, expires=expires, lifetime=lifetime)
-
-    def _current_lifetime(self) -> float:
-        self._loaded()
-        if self._lifetime is not None:
-            return self._lifetime
-        if self._record is not None:
-            return self._record.lifetime / 1000
-        return self._services.settings.lifetime
-
-    def _subject(self) -> str | None:
-        key = self._services.settings.subject_key
-        value = None if key is None else self._loaded().get(key)
-        if value is None or value == "":
-            return None
-        subject = str(value)
-        if (
-            not isinstance(value, str | int | UUID)
-            or isinstance(value, bool)
-            or len(subject) > 255
-            or not subject.isprintable()
-        ):
-            raise SerializationError(
-                f"session[{key!r}] says whose session it is: expected a string of 1 to 255 "
-                "printable characters, an int or a UUID. Set SESSION_SUBJECT_KEY to None if "
-                "it is something else. The stored session is unchanged."
-            )
-        return subject
-
-    def _reaching(self, operation: Callable[..., T], *arguments: Any) -> T:
-        """Call the store. Once it could not be reached, this request does not wait again."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            return operation(*arguments)
-        except StoreUnavailable as error:
-            log.error("Session store unavailable: %s", error)
-            self._failure = error
+            return operation(self._state)
+        except StoreUnavailable:  # known to fail again, without another try
             raise
+        except SessionError:
+            self._refused = (self._encoded_or_none(),)
+            raise
+
+    def _encoded_or_none(self) -> bytes | None:
+        try:
+            return self._state.encoded()
+        except SerializationError:
+            return None
+
+    def _not_in_atomic(self, name: str) -> None:
+        if self._in_atomic:
+            raise SessionError(
+                f"session.{name}() was called by a function that session.atomic() is running: "
+                "it may be called several times, so it may only read and write the session."
+            )
 
 
 def _date(milliseconds: int) -> datetime:

@@ -248,7 +248,7 @@ class StoreContract:
         store.create(record)
         saved = saved_again(record, b"saved", expires=record.seen + 5000)
         store.replace(saved)
-        assert store.touch(record._replace(expires=record.expires + DAY))
+        assert not store.touch(record._replace(expires=record.expires + DAY))
         loaded = store.load(record.handle)
         assert loaded is not None
         assert loaded._replace(token=None) == saved
@@ -295,6 +295,62 @@ class StoreContract:
             ]
             at_once(3, lambda n, work=work: work[n]())  # type: ignore[misc]
             assert store.load(record.handle) is None
+
+    def test_ending_leaves_a_tombstone_for_a_while(self, store: Store, clock: Clock) -> None:
+        record = new_record(store, subject="alice")
+        store.create(record)
+        assert store.end(record, remembered=30)
+        standing = store.load(record.handle)
+        assert standing is not None
+        assert (standing.ended, standing.payload, standing.subject) == (True, b"", None)
+        assert not store.touch(record)
+        refused = store.replace(saved_again(record, b"back?"))
+        assert refused is not None
+        assert refused.ended
+        assert not store.end(standing)
+        clock.advance(30)
+        assert store.load(record.handle) is None
+
+    def test_ending_does_not_depend_on_what_was_loaded(self, store: Store) -> None:
+        record = new_record(store)
+        store.create(record)
+        store.replace(saved_again(record, b"theirs"))
+        assert store.end(record)
+        standing = store.load(record.handle)
+        assert standing is not None
+        assert standing.ended
+        assert not store.end(record)
+
+    def test_ending_follows_a_session_to_its_new_handle(self, store: Store) -> None:
+        old, new, newest = (new_record(store) for _ in range(3))
+        for record in (old, new, newest):
+            store.create(record)
+        assert store.replace(new.tombstone(store.now(), 30, newest.handle))
+        tombstone = old.tombstone(store.now(), 30, new.handle)
+        assert store.replace(tombstone) is tombstone
+        assert tombstone.successor == new.handle
+        assert store.end(old)
+        standing = store.load(newest.handle)
+        assert standing is not None
+        assert standing.ended
+        assert not store.end(old)
+
+    def test_ending_and_saving_at_once_ends(self, store: Store) -> None:
+        for _ in range(10):
+            record = new_record(store)
+            store.create(record)
+            deadline = time.monotonic() + 20
+
+            def save(number: int, record: Record = record, until: float = deadline) -> bool:
+                if number == 0:
+                    return store.end(record)
+                standing: Record | None = record
+                while standing is not None and not standing.ended:
+                    assert time.monotonic() < until, "never told that it has ended"
+                    standing = store.replace(saved_again(standing, b"x"))
+                return False
+
+            assert at_once(4, save) == [True, False, False, False]
 
     def test_a_payload_that_is_too_large_leaves_the_old_one(self) -> None:
         store = self.make_store(max_size=1000)

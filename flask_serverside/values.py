@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+from typing import TypeVar
 
 from .errors import ConfigurationError
+
+T = TypeVar("T", bound=str)
 
 #: The longest time that any server and any date type can hold with room to spare.
 LONGEST = timedelta(days=36500)
@@ -23,6 +26,15 @@ def boolean(config: Mapping[str, Any], key: str, default: bool) -> bool:
     if isinstance(value, str | int) and str(value).lower() in _WORDS:
         return _WORDS[str(value).lower()]
     raise ConfigurationError(key, value, "true or false")
+
+
+def choice(config: Mapping[str, Any], key: str, words: tuple[T, ...]) -> T:
+    """One of the words; the first is the default."""
+    value = config.get(key, words[0])
+    for word in words:
+        if isinstance(value, str) and value == word:
+            return word
+    raise ConfigurationError(key, value, f"one of {', '.join(words)}")
 
 
 def seconds(value: Any) -> float | None:

@@ -108,9 +108,9 @@ def fake_redis() -> Config:
 
 
 def mock_mongo() -> Config:
-    import mongomock
+    from serial_mongomock import MongoClient
 
-    return {"SESSION_MONGODB": mongomock.MongoClient()}
+    return {"SESSION_MONGODB": MongoClient()}
 
 
 def mock_memcached() -> Config:

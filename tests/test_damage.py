@@ -92,7 +92,7 @@ def begins_afresh(
     client.get("/write?a=1")
     cookie = client.get_cookie("session")
     assert cookie is not None
-    handle = handle_in(app, cookie.value)
+    handle = handle_in(cookie.value)
     store = store_of(app)
     assert store.load(handle) is not None
     damage(store, handle)
@@ -137,7 +137,7 @@ def test_a_truncated_record_gives_a_fresh_session(make_app: MakeApp, backend: Ru
         client.get("/write?a=1")
         cookie = client.get_cookie("session")
         assert cookie is not None
-        put_value(store_of(app), handle_in(app, cookie.value), whole[:length])
+        put_value(store_of(app), handle_in(cookie.value), whole[:length])
         answer = client.get("/read")
         assert (answer.status_code, answer.json) == (200, {})
 

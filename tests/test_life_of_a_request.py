@@ -15,6 +15,8 @@ from flask import stream_with_context
 from flask_serverside import ConfigurationError
 from flask_serverside import ServerSideSessionInterface
 from flask_serverside import StoreUnavailable
+from flask_serverside.identity import handle_of
+from flask_serverside.stores import Record
 from flask_serverside.stores import Store
 from flask_serverside.testing import Clock
 
@@ -26,9 +28,13 @@ def store_of(app: Flask) -> Store:
     return app.session_interface.store
 
 
-def handle_in(app: Flask, cookie: str) -> str:
-    with app.test_request_context("/", headers={"Cookie": f"session={cookie}"}):
-        return session.handle  # type: ignore[attr-defined,no-any-return]
+def handle_in(cookie: str) -> str:
+    return handle_of(cookie.partition(".")[0])
+
+
+def is_alive(app: Flask, handle: str) -> bool:
+    record = store_of(app).load(handle)
+    return record is not None and not record.ended
 
 
 def test_a_session_lasts_from_one_request_to_the_next(
@@ -63,10 +69,10 @@ def test_an_emptied_session_is_deleted_and_its_cookie_cleared(
     client.get("/write?a=1")
     cookie = client.get_cookie("session")
     assert cookie is not None
-    handle = handle_in(app, cookie.value)
-    assert store_of(app).load(handle) is not None
+    handle = handle_in(cookie.value)
+    assert is_alive(app, handle)
     client.get("/clear")
-    assert store_of(app).load(handle) is None
+    assert not is_alive(app, handle)
     assert client.get_cookie("session") is None
 
 
@@ -191,7 +197,7 @@ def test_a_session_deleted_while_a_request_holds_it_stays_deleted(
     client = app.test_client()
     client.get("/write?a=1")
     answer = client.get("/slow")
-    assert store_of(app).load(handles[0]) is None
+    assert not is_alive(app, handles[0])
     assert "Set-Cookie" not in answer.headers
     assert client.get("/read").json == {}
 
@@ -261,7 +267,8 @@ def test_regenerating_gives_a_new_id_and_ends_the_old_one(
     assert new is not None
     assert new.value != old.value
     assert client.get("/read").json == {"a": "1"}
-    assert store_of(app).load(handle_in(app, new.value)) is not None
+    assert is_alive(app, handle_in(new.value))
+    assert not is_alive(app, handle_in(old.value))
     thief = app.test_client()
     thief.set_cookie("session", old.value)
     assert thief.get("/read").json == {}
@@ -325,7 +332,7 @@ def test_an_old_id_that_could_not_be_ended_is_no_success(
     app = make_app()
     store = store_of(app)
 
-    def down(handle: str) -> bool:
+    def down(record: Record) -> Record | None:
         raise StoreUnavailable("down")
 
     @app.get("/sign-in")
@@ -337,7 +344,7 @@ def test_an_old_id_that_could_not_be_ended_is_no_success(
 
     client = app.test_client()
     client.get("/write?a=1")
-    monkeypatch.setattr(store, "delete", down)
+    monkeypatch.setattr(store, "replace", down)
     answer = client.get("/sign-in")
     assert answer.status_code == 503
     assert "Set-Cookie" not in answer.headers
@@ -362,7 +369,7 @@ def test_a_new_id_does_not_bring_back_a_session_that_was_ended(
     client.get("/write?a=1")
     answer = client.get("/regenerate")
     assert "Set-Cookie" not in answer.headers
-    assert store_of(app).load(handles[0]) is None
+    assert not is_alive(app, handles[0])
     assert client.get("/read").json == {}
 
 

@@ -7,11 +7,13 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from ..errors import ConfigurationError
+from .base import ATTEMPTS
+from .base import REMEMBERED
 from .base import Store
 from .base import StoreOptions
 from .record import Record
 
-__all__ = ["Record", "Store", "StoreOptions", "find"]
+__all__ = ["ATTEMPTS", "REMEMBERED", "Record", "Store", "StoreOptions", "find"]
 
 KEY = "SESSION_TYPE"
 

@@ -35,6 +35,14 @@ T = TypeVar("T")
 
 log = logging.getLogger("flask_serverside")
 
+#: Seconds for which an id that was destroyed, emptied or regenerated away is remembered. A
+#: request that was sent before and arrives within that time leaves the cookie alone.
+REMEMBERED = 30.0
+
+#: Conditional writes tried against other writers before giving up. One writer always gets
+#: through, so this many are only needed when as many are at it.
+ATTEMPTS = 64
+
 
 class StoreOptions(TypedDict, total=False):
     """What every store takes, whichever backend it is."""
@@ -131,15 +139,38 @@ class Store(ABC):
         """Give the stored record the ``seen`` and ``expires`` of this one, nothing else.
 
         Does nothing if the stored version is not ``record.version``: whoever saved it has
-        extended it. Never writes data, never revives.
+        extended or ended it. Never writes data, never revives.
 
-        :returns: whether the session is alive.
+        :returns: whether it was extended.
         """
         return record.expires > record.seen and self._call(self._touch, record)
 
     def delete(self, handle: str) -> bool:
         """Remove the record for good. :returns: whether there was one."""
         return self._call(self._delete, handle)
+
+    def end(self, record: Record, remembered: float = REMEMBERED) -> bool:
+        """End the session that was loaded as this record, whatever others have saved to it
+        meanwhile, and also if they have moved it to another handle.
+
+        :param remembered: seconds for which its handle is still known as that of a session
+            that has ended.
+        :returns: whether there was one.
+
+        .. versionadded:: 0.2
+        """
+        for _ in range(ATTEMPTS):
+            if record.ended:
+                standing = self.load(record.successor) if record.successor else None
+            else:
+                tombstone = record.tombstone(self.now(), remembered)
+                standing = self.replace(tombstone)
+                if standing is tombstone:
+                    return True
+            if standing is None:
+                return False
+            record = standing
+        return self.delete(record.handle)
 
     def purge(self) -> int:
         """Remove what has expired, where the server does not do so by itself.

@@ -134,17 +134,13 @@ class MemcachedStore(Store):
         return self._load(record.handle)
 
     def _touch(self, record: Record) -> bool:
-        for _ in range(_ATTEMPTS):
-            standing = self._load(record.handle)
-            if standing is None or standing.expires <= record.seen:
-                return False
-            if standing.version != record.version:
-                return True
-            touched = standing._replace(seen=record.seen, expires=record.expires)
-            stored = self._store("cas", touched, standing.token.cas)
-            if stored is not False:
-                return bool(stored)
-        return True
+        standing = self._load(record.handle)
+        if standing is None or standing.expires <= record.seen:
+            return False
+        if standing.version != record.version:
+            return False
+        touched = standing._replace(seen=record.seen, expires=record.expires)
+        return bool(self._store("cas", touched, standing.token.cas))
 
     def _delete(self, handle: str) -> bool:
         return bool(self._client(handle).delete(self.prefix + handle, noreply=False))

@@ -86,8 +86,9 @@ class MemoryStore(Store):
             standing = self._records.get(record.handle)
             if standing is None or standing.expires <= record.seen:
                 return False
-            if standing.version == record.version:
-                self._put(standing._replace(seen=record.seen, expires=record.expires))
+            if standing.version != record.version:
+                return False
+            self._put(standing._replace(seen=record.seen, expires=record.expires))
             return True
 
     def _delete(self, handle: str) -> bool:

@@ -152,9 +152,7 @@ class MongoDBStore(Store):
         times = {"seen": _date(record.seen), "expires": _date(record.expires)}
         alive = _alive(record) | {"version": record.version}
         with pymongo.timeout(self.timeout):
-            if self._sessions.update_one(alive, {"$set": times}).matched_count:
-                return True
-            return self._sessions.find_one(_alive(record), {"_id": 1}) is not None
+            return bool(self._sessions.update_one(alive, {"$set": times}).matched_count)
 
     def _delete(self, handle: str) -> bool:
         with pymongo.timeout(self.timeout):

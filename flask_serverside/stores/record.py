@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from struct import Struct
 from typing import Any
 from typing import NamedTuple
@@ -13,6 +14,7 @@ _HEADER = Struct(">2s6QH")
 
 #: Where the parts that the Redis scripts look at stand in the packed form, in bytes.
 VERSION_OFFSET, TIMES_OFFSET = 2, 10
+_HANDLE = re.compile(rb"[0-9a-f]{64}")
 _INT = Struct(">Q")
 _TIMES = Struct(">QQ")
 
@@ -31,7 +33,7 @@ class Record(NamedTuple):
     seen: int
     #: When the session ends unless it is used again; never after ``deadline``.
     expires: int
-    #: How far each use moves ``expires``, in milliseconds.
+    #: How far each use moves ``expires``, in milliseconds; 0: see :attr:`ended`.
     lifetime: int
     #: When the session ends however much it is used; ``None``: never.
     deadline: int | None = None
@@ -42,6 +44,30 @@ class Record(NamedTuple):
 
     def __repr__(self) -> str:  # the payload is the user's data: not for logs
         return f"<Record {self.handle} version {self.version}, {len(self.payload)} bytes>"
+
+    @property
+    def ended(self) -> bool:
+        """Whether this is a tombstone: it says for a while that there was a session here,
+        so that a request which still carries its id is not taken for a newcomer.
+        """
+        return self.lifetime == 0
+
+    @property
+    def successor(self) -> str | None:
+        """The handle under which an ended session goes on, if it was given a new id."""
+        return self.payload.decode() if self.ended and _HANDLE.fullmatch(self.payload) else None
+
+    def tombstone(self, now: int, remembered: float, successor: str | None = None) -> Record:
+        """What takes this record's place when its session ends, for ``remembered`` seconds."""
+        return self._replace(
+            payload=(successor or "").encode(),
+            version=self.version + 1,
+            seen=now,
+            expires=now + max(1, int(remembered * 1000)),
+            lifetime=0,
+            deadline=None,
+            subject=None,
+        )
 
     def pack(self) -> bytes:
         """The record as one string: a fixed header of 52 bytes, the subject, the payload."""

@@ -112,14 +112,14 @@ class RedisStore(Store):
         return None if standing is None else Record.unpack(record.handle, standing)
 
     def _touch(self, record: Record) -> bool:
-        alive = self._run(
+        extended = self._run(
             _TOUCH,
             self._key(record),
             packed_version(record.version),
             packed_times(record.seen, record.expires),
             record.expires - record.seen,
         )
-        return bool(alive)
+        return bool(extended)
 
     def _delete(self, handle: str) -> bool:
         return bool(self._send("DEL", self.prefix + handle))

@@ -26,6 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from .. import values
 from ..errors import ConfigurationError
 from ..errors import SerializationError
+from .base import ATTEMPTS
 from .base import log
 from .base import Store
 from .base import StoreOptions
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["SQLAlchemyStore", "sessions_table"]
 
 KEY = "SESSION_SQLALCHEMY"
+#: MariaDB and MySQL: ER_LOCK_DEADLOCK, ER_CHECKREAD; SQLSTATEs of PostgreSQL: a deadlock, a
+#: transaction that cannot be put into an order.
+_DEADLOCKS = {1213, 1020, "40P01", "40001"}
+
 ALLOWED = "a database URL, an Engine, or Flask-SQLAlchemy's object"
 
 
@@ -199,23 +204,30 @@ class SQLAlchemyStore(Store):
 
     def _touch(self, record: Record) -> bool:
         loaded = self.table.c.version == record.version
-        times = {"seen": record.seen, "expires": record.expires}
-        if self._update(record, loaded, times):
-            return True
-        standing = self._load(record.handle)
-        return standing is not None and standing.expires > record.seen
+        return self._update(record, loaded, {"seen": record.seen, "expires": record.expires})
 
     def _delete(self, handle: str) -> bool:
-        with self._connection() as connection:
-            statement = self.table.delete().where(self.table.c.handle == handle)
-            return bool(connection.execute(statement).rowcount)
+        return self._change(self.table.delete().where(self.table.c.handle == handle)) == 1
 
     def _update(self, record: Record, loaded: Any, changes: dict[str, Any]) -> bool:
         columns = self.table.c
         alive = columns.expires > record.seen
         statement = self.table.update().where(columns.handle == record.handle, loaded, alive)
-        with self._connection() as connection:
-            return connection.execute(statement, changes).rowcount == 1
+        return self._change(statement.values(changes)) == 1
+
+    def _change(self, statement: sa.UpdateBase) -> int:
+        """Execute the statement, again if the database has chosen it to break a deadlock:
+        then nothing has been done (MariaDB's manual: InnoDB Lock Modes).
+        """
+        attempts = 0
+        while True:
+            try:
+                with self._connection() as connection:
+                    return connection.execute(statement).rowcount
+            except DBAPIError as error:
+                attempts += 1
+                if attempts == ATTEMPTS or not _broke_deadlock(error):
+                    raise
 
     def _purge_batch(self) -> int:
         columns = self.table.c
@@ -270,6 +282,11 @@ class SQLAlchemyStore(Store):
 
     def _dropped(self, cause: BaseException | None) -> bool:
         return isinstance(cause, DBAPIError) and cause.connection_invalidated
+
+
+def _broke_deadlock(error: DBAPIError) -> bool:
+    code = error.orig.args[0] if error.orig and error.orig.args else None
+    return code in _DEADLOCKS or getattr(error.orig, "sqlstate", None) in _DEADLOCKS
 
 
 def _log_ahead(connection: Any, _: Any) -> None:
