@@ -39,9 +39,11 @@ class Settings:
     lifetime: float
     #: How long a session lives however much it is used.
     absolute_lifetime: float | None
-    #: How long ago the last use must be for a read to extend the session, unless a tenth
-    #: of the session's lifetime is less; ``None``: reads never do.
-    touch_interval: float | None
+    #: How much later a session must end for it to be extended, unless a tenth of its
+    #: lifetime is less.
+    touch_interval: float
+    #: Whether reading extends a session, or only writing.
+    touch_on_read: bool
     #: The session key that says whose session it is.
     subject_key: str | None
     max_size: int | None
@@ -55,9 +57,6 @@ class Settings:
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """:raises ConfigurationError: names the key, the value and what is allowed."""
         secret_keys(config)  # for what it refuses
-        touch_interval = None
-        if values.boolean(config, "SESSION_REFRESH_EACH_REQUEST", True):
-            touch_interval = values.duration(config, "SESSION_TOUCH_INTERVAL", 60, zero=True)
         return cls(
             permanent=values.boolean(config, "SESSION_PERMANENT", True),
             id_length=values.integer(config, "SESSION_ID_LENGTH", 32, least=16, most=192),
@@ -69,7 +68,8 @@ class Settings:
                 if config.get("SESSION_ABSOLUTE_LIFETIME") is None
                 else values.duration(config, "SESSION_ABSOLUTE_LIFETIME", 0)
             ),
-            touch_interval=touch_interval,
+            touch_interval=values.duration(config, "SESSION_TOUCH_INTERVAL", 60, zero=True),
+            touch_on_read=values.boolean(config, "SESSION_REFRESH_EACH_REQUEST", True),
             subject_key=values.optional_text(
                 {"SESSION_SUBJECT_KEY": "_user_id", **config}, "SESSION_SUBJECT_KEY"
             ),

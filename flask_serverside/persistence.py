@@ -198,13 +198,15 @@ class Persistence:
                 self._warn_undeliverable()
             elif encoded and self._create(encoded):
                 self.cookie = "send"
+            elif self._whole and self._tombstone is not None:
+                self._end(self._tombstone)
             return result
         for _ in self._attempts(self._known.record):
             before = self._snapshot(change)
             result = self._apply(change, before)
             encoded = self.encoded()
             if encoded and not self._changed(encoded):
-                if self._touch_is_due():
+                if self._touch_is_due(self._known.record):
                     self.touch()
                 return result
             mine = self._next(encoded)
@@ -225,7 +227,7 @@ class Persistence:
         """Extend the session, and nothing else."""
         if self._known is None:
             return
-        touched = self._refreshed(self._known.record)
+        touched = self._refreshed(self._known.record, at_once=True)
         if self._standing(self._services.store.touch, touched):
             self._known = self._known._replace(record=touched._replace(token=None))
             if self.permanent:
@@ -465,30 +467,42 @@ class Persistence:
         )
 
     def _settle(self, stored: Record, encoded: bytes) -> None:
-        self._whole = False
+        assert self._known is not None
+        before, self._whole = self._known.record, False
         if stored.ended:
             self.cookie = "clear"
             self._begin(self.data)
             return
-        if self.permanent or self._was_permanent:
+        moved = stored.expires != before.expires
+        if (self.permanent and moved) or self.permanent != self._was_permanent:
             self.cookie = "send"
+        self._was_permanent = self.permanent
         self._known = Known(self.sid, stored._replace(token=None), encoded)
 
-    def _refreshed(self, record: Record) -> Record:
-        """The record as used just now."""
+    def _refreshed(self, record: Record, at_once: bool = False) -> Record:
+        """The record as used just now. Its end moves only from time to time: with it the
+        cookie is sent again, and one that is still on its way when another request gets a
+        new id would take the browser back to the old one.
+        """
         now, lifetime = self._services.store.now(), int(self.lifetime * 1000)
-        expires = now + lifetime
-        if record.deadline is not None:
-            expires = min(expires, record.deadline)
+        expires = self._end_of(record, now, lifetime)
+        if lifetime == record.lifetime and not at_once and not self._is_due(record, expires):
+            expires = record.expires
         return record._replace(seen=now, expires=expires, lifetime=lifetime)
 
-    def _touch_is_due(self) -> bool:
-        interval = self._services.settings.touch_interval
-        if interval is None or self._known is None:
-            return False
-        record = self._known.record
-        due = min(interval * 1000, record.lifetime / 10)
-        return self._services.store.now() - record.seen >= due
+    def _touch_is_due(self, record: Record) -> bool:
+        settings = self._services.settings
+        expires = self._end_of(record, self._services.store.now(), record.lifetime)
+        return settings.touch_on_read and self._is_due(record, expires)
+
+    def _is_due(self, record: Record, expires: int) -> bool:
+        interval = self._services.settings.touch_interval * 1000
+        return expires - record.expires >= max(1, min(interval, record.lifetime / 10))
+
+    @staticmethod
+    def _end_of(record: Record, now: int, lifetime: int) -> int:
+        end = now + lifetime
+        return end if record.deadline is None else min(end, record.deadline)
 
     # -- the store
 

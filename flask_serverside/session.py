@@ -351,8 +351,8 @@ class ServerSideSession(SessionMixin):
         messages = self._atomic(lambda: self._data.pop(FLASHES, None))
         if messages is not None and not state.ended:
             return messages
-        nothing: dict[str, Any] = {}
-        return nothing.pop(FLASHES, *default)
+        # Flask has looked, seen some, and gives no default.
+        return default[0] if default else []
 
     def _storing(self, operation: Callable[[Persistence], T]) -> T:
         self._refused = None

@@ -113,13 +113,15 @@ class Store(ABC):
 
     def load(self, handle: str) -> Record | None:
         """The record, or ``None`` if there is none or it has expired."""
-        started = time.monotonic()
+        # By the time before it is fetched: one that had expired then can have been extended
+        # by nobody since.
+        now, started = self.now(), time.monotonic()
         try:
-            return self._alive(self._call(self._load, handle))
+            return _alive(self._call(self._load, handle), now)
         except StoreUnavailable as error:
             if not self._worth_repeating(error, started):
                 raise
-            return self._alive(self._call(self._load, handle))
+            return _alive(self._call(self._load, handle), now)
 
     def replace(self, record: Record) -> Record | None:
         """Store the record if the stored version is ``record.version - 1``.
@@ -133,7 +135,7 @@ class Store(ABC):
         if record.expires <= record.seen:
             return None
         standing = self._call(self._replace, record)
-        return standing if standing is record else self._alive(standing)
+        return standing if standing is record else _alive(standing, record.seen)
 
     def touch(self, record: Record) -> bool:
         """Give the stored record the ``seen`` and ``expires`` of this one, nothing else.
@@ -217,9 +219,6 @@ class Store(ABC):
         """Only if that took next to no time: no request waits for two time limits."""
         return self._dropped(error.__cause__) and time.monotonic() - started < self.timeout / 10
 
-    def _alive(self, record: Record | None) -> Record | None:
-        return record if record is not None and record.expires > self.now() else None
-
     def _fit(self, record: Record) -> None:
         if self.max_size is not None and len(record.payload) > self.max_size:
             raise self._too_large(record)
@@ -242,6 +241,10 @@ class Store(ABC):
 
     def _describe(self, error: Exception) -> str:
         return f"{type(self).__name__}: {str(error)[:300] or type(error).__name__}"
+
+
+def _alive(record: Record | None, now: int) -> Record | None:
+    return record if record is not None and record.expires > now else None
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()

@@ -147,7 +147,8 @@ class MemcachedStore(Store):
 
     def _store(self, command: str, record: Record, *cas: bytes) -> bool | None:
         """``add`` or ``cas``: True if stored, False if refused, None if there is no item."""
-        expire = math.ceil((record.expires - record.seen) / 1000)
+        # Memcached's clock moves once a second: without one more it may be early.
+        expire = math.ceil((record.expires - record.seen) / 1000) + 1
         if expire > _LONGEST_RELATIVE:
             expire += int(time.time())
         client = self._client(record.handle)

@@ -1,0 +1,239 @@
+"""Whatever is done to a store, in whatever order, it answers as its contract says.
+
+The model is a dict of the records as they should stand. Each example drives a store and the
+model alike, under handles that nobody has used before, and compares all that both know.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from backends import Running
+from hypothesis import HealthCheck
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle
+from hypothesis.stateful import initialize
+from hypothesis.stateful import invariant
+from hypothesis.stateful import precondition
+from hypothesis.stateful import rule
+from hypothesis.stateful import RuleBasedStateMachine
+from hypothesis.stateful import run_state_machine_as_test
+
+from flask_serverside.stores import Record
+from flask_serverside.stores import Store
+from flask_serverside.testing import Clock
+from flask_serverside.testing import DAY
+
+#: Milliseconds. Real servers expire by a clock of their own, which no test must wait for:
+#: all lifetimes are much longer than a test takes.
+lifetimes = st.sampled_from([1_000_000, 5_000_000, DAY, 40 * DAY])
+#: What a save may change.
+contents = st.fixed_dictionaries(
+    {
+        "payload": st.sampled_from([b"", b"data", b"\x00\xff" * 300]),
+        "subject": st.sampled_from([None, "jürgen"]),
+        "deadline": st.sampled_from([None, 7_000_000_000_000]),
+    }
+)
+#: How many records back: what a request holds may be out of date.
+ages = st.sampled_from([0, 0, 0, 1, 2])
+likely = st.sampled_from([True, True, True, False])
+
+
+def bare(record: Record | None) -> Record | None:
+    """Without the mark that is the backend's own business."""
+    return None if record is None else record._replace(token=None)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    handles = Bundle("handles")
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        super().__init__()
+        self.store, self.clock = store, clock
+        self.born = store.now()
+        #: What stands in the store, including what has expired and may still be there.
+        self.model: dict[str, Record] = {}
+        #: For every handle what was thought of, stored or shown under it, the latest last.
+        self.known: dict[str, list[Record]] = {}
+
+    def alive(self, handle: str | None) -> Record | None:
+        standing = self.model.get(handle or "")
+        return standing if standing and standing.expires > self.store.now() else None
+
+    def stands(self, record: Record) -> None:
+        self.model[record.handle] = record._replace(token=None)
+        self.known[record.handle].append(record)
+
+    def recall(self, handle: str, age: int) -> Record:
+        return self.known[handle][-1 - age :][0]
+
+    def next_version(self, handle: str) -> int:
+        return 1 + max(record.version for record in self.known[handle])
+
+    def used(self, record: Record, version: int, lifetime: int, content: Any) -> Record:
+        now = self.store.now()
+        return record._replace(
+            version=version, seen=now, expires=now + lifetime, lifetime=lifetime, **content
+        )
+
+    def replace(self, record: Record) -> None:
+        standing = self.alive(record.handle)
+        shown = self.store.replace(record)
+        if standing is not None and standing.version == record.version - 1:
+            assert shown is record
+            self.stands(record)
+        else:
+            assert bare(shown) == standing
+            if shown is not None:
+                self.known[record.handle].append(shown)
+
+    @initialize(target=handles, lifetime=lifetimes, content=contents)
+    def begin(self, lifetime: int, content: Any) -> str:
+        return self.create(lifetime, content, True)
+
+    @rule(
+        target=handles,
+        lifetime=lifetimes,
+        content=contents,
+        stored=likely,
+    )
+    def create(self, lifetime: int, content: Any, stored: bool) -> str:
+        record = Record(secrets.token_hex(32), b"", 1, self.born, 0, 0, 0)
+        record = self.used(record, 1, lifetime, content)
+        self.known[record.handle] = [record]
+        if stored:
+            assert self.store.create(record)
+            self.stands(record)
+        return record.handle
+
+    @rule(handle=handles, lifetime=lifetimes, content=contents)
+    def create_under_a_known_handle(self, handle: str, lifetime: int, content: Any) -> None:
+        # With a version of its own: outside of tests no handle is used again, and nobody
+        # has to tell what was there before from what is there now.
+        record = self.recall(handle, 0)._replace(token=None)
+        record = self.used(record, self.next_version(handle), lifetime, content)
+        created = self.store.create(record)
+        if handle not in self.model:
+            assert created
+        elif self.alive(handle):
+            assert not created
+        if created:
+            self.stands(record)
+
+    @rule(handle=handles)
+    def load(self, handle: str) -> None:
+        loaded = self.store.load(handle)
+        assert bare(loaded) == self.alive(handle)
+        if loaded is not None:
+            self.known[handle].append(loaded)
+
+    @rule(handle=handles, age=ages, lifetime=lifetimes, content=contents)
+    def save(self, handle: str, age: int, lifetime: int, content: Any) -> None:
+        known = self.recall(handle, age)
+        self.replace(self.used(known, known.version + 1, lifetime, content))
+
+    @rule(
+        handle=handles,
+        age=ages,
+        ahead=st.sampled_from([0, 1, 2]),
+        lifetime=lifetimes,
+        content=contents,
+    )
+    def save_as_a_version(
+        self, handle: str, age: int, ahead: int, lifetime: int, content: Any
+    ) -> None:
+        # Without the backend's mark, which stands for the version that was loaded.
+        known = self.recall(handle, age)._replace(token=None)
+        self.replace(self.used(known, known.version + ahead, lifetime, content))
+
+    @precondition(lambda self: len(self.known) < 6)
+    @rule(
+        target=handles,
+        handle=handles,
+        age=ages,
+        lifetime=lifetimes,
+        content=contents,
+        stored=likely,
+    )
+    def move(self, handle: str, age: int, lifetime: int, content: Any, stored: bool) -> str:
+        successor = self.create(lifetime, content, stored)
+        known = self.recall(handle, age)
+        self.replace(known.tombstone(self.store.now(), 1000, successor))
+        return successor
+
+    @rule(handle=handles, age=ages, lifetime=lifetimes, content=contents)
+    def touch(self, handle: str, age: int, lifetime: int, content: Any) -> None:
+        standing, known = self.alive(handle), self.recall(handle, age)
+        record = self.used(known, known.version, lifetime, content)
+        touched = self.store.touch(record)
+        assert touched == (standing is not None and standing.version == record.version)
+        if standing is not None and touched:
+            self.stands(standing._replace(seen=record.seen, expires=record.expires))
+
+    @rule(handle=handles)
+    def delete(self, handle: str) -> None:
+        alive = self.alive(handle)
+        deleted = self.store.delete(handle)
+        if self.model.pop(handle, None) is None:
+            assert not deleted
+        elif alive:
+            assert deleted
+
+    @rule(handle=handles, age=ages, remembered=st.sampled_from([0, 1000, 1000]))
+    def end(self, handle: str, age: int, remembered: int) -> None:
+        now, known = self.store.now(), self.recall(handle, age)
+        last = known.successor if known.ended else handle
+        while (standing := self.alive(last)) and standing.ended:
+            last = standing.successor
+        assert self.store.end(known, remembered) == (standing is not None)
+        if standing is not None:
+            expires = now + 1000 * remembered
+            version = standing.version + 1
+            self.stands(Record(standing.handle, b"", version, self.born, now, expires, 0))
+        if not remembered:
+            self.clock.advance(1)  # it may be there for a moment, by the server's own clock
+
+    @rule(seconds=st.sampled_from([0.125, 600]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(before=st.sampled_from([0, 0.125]))
+    def time_passes_until_the_next_one_expires(self, before: float) -> None:
+        moments = [
+            record.expires / 1000 for record in filter(None, map(self.alive, self.known))
+        ]
+        if moments:
+            self.clock.seconds = max(self.clock.seconds, min(moments) - before)
+
+    @rule()
+    def purge(self) -> None:
+        assert self.store.purge() >= 0
+        assert self.store.purge() == 0
+        if type(self.store).purge is not Store.purge:
+            self.model = {h: record for h, record in self.model.items() if self.alive(h)}
+
+    @invariant()
+    def every_handle_leads_to_what_should_stand_there(self) -> None:
+        for handle in self.known:
+            assert bare(self.store.load(handle)) == self.alive(handle)
+
+
+def test_a_store_answers_as_its_model_does(backend: Running) -> None:
+    clock = Clock()
+    store = backend.make_store(clock=clock)
+    run_state_machine_as_test(
+        lambda: StoreMachine(store, clock),
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=30,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )
+    store.close()
