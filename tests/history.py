@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from dataclasses import field
 from itertools import pairwise
@@ -52,6 +53,8 @@ class Reply(NamedTuple):
 
 #: Sends an operation, with the browser's cookie, to the application.
 Send = Callable[[dict[str, str], str | None], Reply]
+#: A worker's own way to the application.
+Connect = Callable[[], AbstractContextManager[Send]]
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Event:
     op: str
     key: str
     value: str
-    start: float
+    start: float = 0.0
     sent: str | None = None
     end: float = 0.0
     status: int = 0
@@ -84,7 +87,7 @@ class Event:
         return (self.seen or {}).get(LIFE, begun) if self.done else None
 
 
-def run(seed: int, operations: int, connect: Callable[[], Send]) -> list[Event]:
+def run(seed: int, operations: int, connect: Connect) -> list[Event]:
     """The history of so many operations, shared among the workers."""
     cookies: list[str | None] = [None] * BROWSERS
     lock = threading.Lock()
@@ -95,23 +98,16 @@ def run(seed: int, operations: int, connect: Callable[[], Send]) -> list[Event]:
         chance = random.Random(f"{seed} {worker}")
         mine: list[Event] = []
         try:
-            send = connect()
-            for number in range(operations // WORKERS):
-                browser = chance.randrange(BROWSERS)
-                [op] = chance.choices([*WEIGHTS], [*WEIGHTS.values()])
-                own = op == "nested" or chance.random() < 0.5
-                key = f"{op if op == 'nested' else 'key'}-{worker if own else 'shared'}"
-                event = Event(op, key, f"{seed}-{worker}-{number}", time.monotonic())
-                mine.append(event)
-                event.sent = cookies[browser]
-                reply = send({"op": op, "key": key, "value": event.value}, event.sent)
-                event.status, event.body, event.cookie = reply
-                with lock:
-                    if reply.cookie is not None:
-                        cookies[browser] = reply.cookie or None
-                    elif reply.status == 410 and chance.random() < 0.2:
+            with connect() as send:
+                for number in range(operations // WORKERS):
+                    browser = chance.randrange(BROWSERS)
+                    event = _choose(chance, worker, f"{seed}-{worker}-{number}")
+                    mine.append(event)
+                    _ask(send, event, cookies[browser])
+                    if event.cookie is not None:
+                        cookies[browser] = event.cookie or None
+                    elif event.status == 410 and chance.random() < 0.2:
                         cookies[browser] = None  # else it would be locked out for long
-                event.end = time.monotonic()
         except BaseException as error:
             errors.append(error)
         with lock:
@@ -124,17 +120,32 @@ def run(seed: int, operations: int, connect: Callable[[], Send]) -> list[Event]:
         thread.join()
     if errors:
         raise errors[0]
-    history.extend(_last_look(connect(), {e.cookie for e in history if e.cookie}))
+    with connect() as send:
+        history.extend(_last_look(send, {e.cookie for e in history if e.cookie}))
     return sorted(history, key=lambda event: event.start)
+
+
+def _choose(chance: random.Random, worker: int, value: str) -> Event:
+    [op] = chance.choices([*WEIGHTS], [*WEIGHTS.values()])
+    own = op == "nested" or chance.random() < 0.5
+    key = f"{op if op == 'nested' else 'key'}-{worker if own else 'shared'}"
+    return Event(op, key, value)
+
+
+def _ask(send: Send, event: Event, cookie: str | None) -> None:
+    event.sent = cookie
+    event.start = time.monotonic()
+    reply = send({"op": event.op, "key": event.key, "value": event.value}, cookie)
+    event.end = time.monotonic()
+    event.status, event.body, event.cookie = reply
 
 
 def _last_look(send: Send, cookies: Iterable[str]) -> Iterator[Event]:
     """What stands behind each cookie that was ever given, when all is over."""
     for number, cookie in enumerate(cookies):
         for op in ("read", "show"):
-            event = Event(op, "", f"last-{number}", time.monotonic(), cookie)
-            event.status, event.body, event.cookie = send({"op": op}, cookie)
-            event.end = time.monotonic()
+            event = Event(op, "", f"last-{number}")
+            _ask(send, event, cookie)
             yield event
 
 
@@ -275,7 +286,7 @@ def _register(key: str, events: list[Event], refused: set[str]) -> Iterator[str]
     writes = [event for event in events if event.op in ("set", "delete") and event.key == key]
     by_value = {event.value: event for event in writes if event.op == "set"}
     sets = [*by_value.values()]
-    absent = [Event("delete", key, "", 0.0)]
+    absent = [Event("delete", key, "")]
     absent += [event for event in writes if event.op == "delete"]
     overwritten = {
         event.value: min((w.end for w in writes if w.start > event.end), default=float("inf"))

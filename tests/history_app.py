@@ -1,5 +1,5 @@
-"""The application whose history is checked: each request does one thing to its session, and says
-what it saw before and what came of it."""
+"""The application whose history is checked: each request does one thing to its session, and
+says what it saw before and what came of it."""
 
 from __future__ import annotations
 

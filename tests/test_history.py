@@ -10,20 +10,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import closing
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
+import faults
 import pytest
 from backends import Running
 from flask import Flask
+from history import Connect
 from history import Reply
 from history import run
 from history import Send
 from history import violations
 from history_app import create_app
 from servers import free_port
+from test_life_of_a_request import store_of
 
 #: Operations of each seed. CI sets more.
 OPERATIONS = int(os.environ.get("HISTORY_OPERATIONS", 1600))
@@ -31,33 +35,35 @@ OPERATIONS = int(os.environ.get("HISTORY_OPERATIONS", 1600))
 SEEDS = [int(seed) for seed in os.environ.get("HISTORY_SEEDS", "1,2,3").split(",")]
 
 
-def in_threads(app: Flask) -> Callable[[], Send]:
-    def connect() -> Send:
+def in_threads(app: Flask) -> Connect:
+    @contextmanager
+    def connect() -> Iterator[Send]:
+        client = app.test_client(use_cookies=False)
+
         def send(arguments: dict[str, str], cookie: str | None) -> Reply:
-            client = app.test_client(use_cookies=False)
             headers = {} if cookie is None else {"Cookie": f"session={cookie}"}
             response = client.get("/", query_string=arguments, headers=headers)
-            cookie_header = response.headers.get("Set-Cookie")
-            return Reply(response.status_code, response.json, value_in(cookie_header))
+            given = value_in(response.headers.get("Set-Cookie"))
+            return Reply(response.status_code, response.json, given)
 
-        return send
+        yield send
 
     return connect
 
 
-def over_http(port: int) -> Callable[[], Send]:
-    def connect() -> Send:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+def over_http(port: int) -> Connect:
+    @contextmanager
+    def connect() -> Iterator[Send]:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
 
-        def send(arguments: dict[str, str], cookie: str | None) -> Reply:
-            headers = {} if cookie is None else {"Cookie": f"session={cookie}"}
-            connection.request("GET", f"/?{urlencode(arguments)}", headers=headers)
-            response = connection.getresponse()
-            body = response.read()
-            cookie_header = response.headers.get("Set-Cookie")
-            return Reply(response.status, json.loads(body), value_in(cookie_header))
+            def send(arguments: dict[str, str], cookie: str | None) -> Reply:
+                headers = {} if cookie is None else {"Cookie": f"session={cookie}"}
+                connection.request("GET", f"/?{urlencode(arguments)}", headers=headers)
+                response = connection.getresponse()
+                body = json.loads(response.read())
+                return Reply(response.status, body, value_in(response.headers["Set-Cookie"]))
 
-        return send
+            yield send
 
     return connect
 
@@ -76,13 +82,13 @@ def often_switched() -> Iterator[None]:
 
 
 @pytest.fixture
-def served(real_backend: Running, tmp_path: Path) -> Iterator[int]:
+def served(shared_backend: Running, tmp_path: Path) -> Iterator[int]:
     """The port on which four processes of gunicorn serve the application."""
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
     command += ["--workers", "4", "--worker-class", "gthread", "--threads", "2"]
     command += ["--chdir", str(Path(__file__).parent), "history_app:create_app()"]
-    environment = {**os.environ, "HISTORY_APP": json.dumps(real_backend.app_config())}
+    environment = {**os.environ, "HISTORY_APP": json.dumps(shared_backend.app_config())}
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
@@ -99,7 +105,8 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     while True:
         assert process.poll() is None, log.read_text()
         try:
-            over_http(port)()({"op": "read"}, None)
+            with over_http(port)() as send:
+                send({"op": "read"}, None)
         except OSError:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
@@ -115,10 +122,39 @@ def test_threads_are_told_the_truth(real_backend: Running, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_processes_are_told_the_truth(real_backend: Running, served: int, seed: int) -> None:
+def test_processes_are_told_the_truth(served: int, seed: int) -> None:
     assert_consistent(seed, over_http(served))
 
 
-def assert_consistent(seed: int, connect: Callable[[], Send]) -> None:
+def assert_consistent(seed: int, connect: Connect) -> None:
     found = violations(run(seed, OPERATIONS, connect))
     assert not found, f"seed {seed}: {len(found)} violations, {found[:10]}"
+
+
+@pytest.mark.usefixtures("often_switched")
+def test_a_missing_compare_is_found(
+    real_backend: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(real_backend.app_config())
+    faults.take_the_compare_out(monkeypatch, store_of(app))
+    assert_found(app, "acknowledged write is gone")
+
+
+@pytest.mark.usefixtures("often_switched")
+@pytest.mark.parametrize("plant", faults.OTHERS, ids=lambda plant: plant.__name__)
+def test_a_broken_promise_is_found(
+    plant: faults.Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app({"SESSION_TYPE": "memory"})
+    plant(monkeypatch, store_of(app))
+    assert_found(app, faults.OTHERS[plant])
+
+
+def assert_found(app: Flask, problem: str) -> None:
+    """Sooner or later: with one seed or another."""
+    for seed in range(20):
+        found = violations(run(seed, 1600, in_threads(app)))
+        assert not [line for line in found if "was answered" in line]
+        if any(problem in line for line in found):
+            return
+    pytest.fail("the fault was not found")
