@@ -267,9 +267,14 @@ class Persistence:
         self.data, self._known, self._sid = data, None, None
 
     def _end(self, record: Record) -> bool:
-        # A cookie that cannot be cleared any more must not keep the client from a new session.
-        remembered = 0.0 if self.late else REMEMBERED
-        return self._reaching(self._services.store.end, record, remembered)
+        return self._reaching(self._services.store.end, record, self._remembered)
+
+    @property
+    def _remembered(self) -> float:
+        """For how long it is known that the session has ended. If the cookie cannot be cleared
+        any more, not at all: it must not keep the client from a new session.
+        """
+        return 0.0 if self.late else REMEMBERED
 
     def _create(self, encoded: bytes) -> bool:
         now, subject = self._services.store.now(), self.subject
@@ -348,14 +353,15 @@ class Persistence:
     # -- what others have done meanwhile
 
     def _attempts(self, record: Record) -> Iterator[int]:
-        """As many as there may be, with a pause between them that grows and is jittered.
+        """As many as there may be. At first without a pause: who pauses loses to those who come
+        anew, who do not, and it has waited longest already.
 
         :raises SessionConflict: there were as many.
         """
         for attempt in range(ATTEMPTS):
             yield attempt
-            if attempt > 2:
-                time.sleep(random.uniform(0, 0.001 * min(attempt, 20)))
+            if attempt >= ATTEMPTS // 2:
+                time.sleep(random.uniform(0, 0.01))
         self._report(record, "refused")
         raise SessionConflict(
             f"Session {record.handle} was saved by others {ATTEMPTS} times in a row while this "
@@ -460,8 +466,7 @@ class Persistence:
         assert self._known is not None
         record = self._known.record
         if not encoded:
-            remembered = 0.0 if self.late else REMEMBERED
-            return record.tombstone(self._services.store.now(), remembered)
+            return record.tombstone(self._services.store.now(), self._remembered)
         return self._refreshed(record)._replace(
             payload=encoded, version=record.version + 1, subject=self.subject
         )
@@ -470,6 +475,8 @@ class Persistence:
         assert self._known is not None
         before, self._whole = self._known.record, False
         if stored.ended:
+            if self.late:
+                self._reaching(self._services.store.delete, stored.handle)
             self.cookie = "clear"
             self._begin(self.data)
             return

@@ -250,10 +250,12 @@ def test_the_id_is_as_long_as_configured(make_app: MakeApp) -> None:
     assert len(in_a_view(app, app.test_client(), lambda: session.sid)) == 64
 
 
-def meanwhile(app: Flask, change: Callable[[dict[str, Any]], None]) -> None:
+def meanwhile(
+    app: Flask, change: Callable[[dict[str, Any]], None], handle: str | None = None
+) -> None:
     """Somebody else changes the session that the current request has loaded."""
     store = store_of(app)
-    record = store.load(session.handle)
+    record = store.load(handle or session.handle)
     assert record is not None
     codec = session._services.codec
     data = codec.decode(record.payload)

@@ -40,8 +40,8 @@ log = logging.getLogger("flask_serverside")
 REMEMBERED = 30.0
 
 #: Conditional writes tried against other writers before giving up. One writer always gets
-#: through, so this many are only needed when as many are at it.
-ATTEMPTS = 64
+#: through, so this many are only needed when very many are at it.
+ATTEMPTS = 128
 
 
 class StoreOptions(TypedDict, total=False):
@@ -156,7 +156,7 @@ class Store(ABC):
         meanwhile, and also if they have moved it to another handle.
 
         :param remembered: seconds for which its handle is still known as that of a session
-            that has ended.
+            that has ended; 0: not at all, which takes one more trip.
         :returns: whether there was one.
 
         .. versionadded:: 0.2
@@ -168,6 +168,8 @@ class Store(ABC):
                 tombstone = record.tombstone(self.now(), remembered)
                 standing = self.replace(tombstone)
                 if standing is tombstone:
+                    if not remembered:
+                        self.delete(record.handle)
                     return True
             if standing is None:
                 return False

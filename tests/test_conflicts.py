@@ -1,0 +1,651 @@
+"""Somebody else saves, or ends, the session while a request has it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from backends import Running
+from flask import flash
+from flask import Flask
+from flask import get_flashed_messages
+from flask.testing import FlaskClient
+from test_life_of_a_request import is_alive
+from test_life_of_a_request import store_of
+from test_session import in_a_view
+from test_session import meanwhile
+
+from flask_serverside import ConfigurationError
+from flask_serverside import current_session as session
+from flask_serverside import MISSING
+from flask_serverside import session_conflict
+from flask_serverside import SessionConflict
+from flask_serverside import SessionError
+from flask_serverside import SessionGone
+from flask_serverside.testing import at_once
+from flask_serverside.testing import Clock
+
+MakeApp = Callable[..., Flask]
+
+
+def end_meanwhile(app: Flask) -> None:
+    record = store_of(app).load(session.handle)
+    assert record is not None
+    assert store_of(app).end(record)
+
+
+def client_of(app: Flask, **data: Any) -> FlaskClient:
+    client = app.test_client()
+    with client.session_transaction() as transaction:
+        transaction.update({"a": 1, **data})
+    return client
+
+
+def reasons(app: Flask, client: FlaskClient, view: Callable[[], Any]) -> list[tuple[Any, ...]]:
+    """The signals that were sent while the view was called."""
+    heard = []
+
+    def hear(sender: Flask, **what: Any) -> None:
+        heard.append((sender, *what.values()))
+
+    with session_conflict.connected_to(hear):
+        in_a_view(app, client, view)
+    return heard
+
+
+# -- one key, changed on both sides
+
+
+def both_change(app: Flask, client: FlaskClient) -> None:
+    def view() -> None:
+        session.update(a="mine", b="mine")
+        meanwhile(app, lambda theirs: theirs.update(a="theirs", c="theirs"))
+
+    in_a_view(app, client, view)
+
+
+def test_merging_the_later_save_wins_for_the_key_alone(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+    both_change(app, client)
+    assert client.get("/read").json == {"a": "mine", "b": "mine", "c": "theirs"}
+
+
+def test_with_last_all_of_mine_is_kept(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="last")
+    client = client_of(app)
+    both_change(app, client)
+    assert client.get("/read").json == {"a": "mine", "b": "mine"}
+
+
+def test_with_error_nothing_of_mine_is_kept(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="error")
+    client = client_of(app)
+
+    def view() -> None:
+        session.update(a="mine", b="mine")
+        meanwhile(app, lambda theirs: theirs.update(a="theirs", c="theirs"))
+        with pytest.raises(SessionConflict, match=r"session\['a'\]"):
+            session.save()
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": "theirs", "c": "theirs"}
+
+
+def test_with_error_different_keys_are_no_conflict(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="error")
+    client = client_of(app)
+
+    def view() -> None:
+        session["b"] = "mine"
+        meanwhile(app, lambda theirs: theirs.update(c="theirs"))
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1, "b": "mine", "c": "theirs"}
+
+
+def test_a_conflict_is_answered_by_the_applications_handler(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="error")
+    client = client_of(app)
+
+    @app.get("/change")
+    def change() -> str:
+        session["a"] = "mine"
+        meanwhile(app, lambda theirs: theirs.update(a="theirs"))
+        return "changed"
+
+    @app.errorhandler(SessionConflict)
+    def sorry(error: SessionConflict) -> tuple[str, int]:
+        return "somebody was faster", 409
+
+    answer = client.get("/change")
+    assert (answer.status_code, answer.text) == (409, "somebody was faster")
+    assert client.get("/read").json == {"a": "theirs"}
+
+
+def add_up(key: str, base: Any, mine: Any, theirs: Any) -> Any:
+    if key == "gone":
+        assert (base, mine) == ("x", MISSING)
+        return MISSING
+    return mine + theirs - (0 if base is MISSING else base)
+
+
+@pytest.mark.parametrize("function", [add_up, "test_conflicts:add_up"])
+def test_a_function_decides_about_one_key(make_app: MakeApp, function: object) -> None:
+    app = make_app(SESSION_ON_CONFLICT=function)
+    client = client_of(app, gone="x")
+
+    def view() -> None:
+        session.update(a=10, new=1)
+        del session["gone"]
+        meanwhile(app, lambda theirs: theirs.update(a=100, new=2, gone="y"))
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 109, "new": 3}
+
+
+@pytest.mark.parametrize("value", ["megre", "no.such:function", "flask_serverside:nobody", 7])
+def test_a_policy_that_is_none_is_refused(make_app: MakeApp, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"SESSION_ON_CONFLICT = .*merge, error, last"):
+        make_app(SESSION_ON_CONFLICT=value)
+    with pytest.raises(ConfigurationError, match=r"SESSION_ON_GONE = .*drop, raise"):
+        make_app(SESSION_ON_GONE=value)
+
+
+def test_clearing_takes_what_others_have_added_meanwhile(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+    handles = []
+
+    def view() -> None:
+        session.clear()
+        handles.append(session.handle)
+        meanwhile(app, lambda theirs: theirs.update(b="theirs"))
+
+    in_a_view(app, client, view)
+    assert not is_alive(app, handles[0])
+    assert client.get_cookie("session") is None
+
+
+def test_deleting_the_last_key_leaves_what_others_have_added(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def view() -> None:
+        del session["a"]
+        meanwhile(app, lambda theirs: theirs.update(b="theirs"))
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"b": "theirs"}
+
+
+def test_a_new_id_brings_along_what_others_have_saved(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+    client = client_of(app)
+
+    def view() -> None:
+        session.regenerate()
+        meanwhile(app, lambda theirs: theirs.update(b="theirs"), handle=old)
+
+    old = in_a_view(app, client, lambda: session.handle)
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1, "b": "theirs"}
+    assert not is_alive(app, old)
+
+
+def test_what_others_have_not_changed_stays_the_very_object(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, cart=[1])
+
+    def view() -> None:
+        cart = session["cart"]
+        session["a"] = 2
+        meanwhile(app, lambda theirs: theirs.update(b="theirs"))
+        session.save()
+        cart.append(2)
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 2, "b": "theirs", "cart": [1, 2]}
+
+
+# -- what is heard of it
+
+
+def test_each_conflict_is_signalled(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, _user_id="ada")
+    handle = in_a_view(app, client, lambda: session.handle)
+
+    def merged() -> None:
+        session["b"] = 1
+        meanwhile(app, lambda theirs: theirs.update(c=1))
+
+    def overwritten() -> None:
+        session.clear()
+        session.update(d=1, _user_id="ada")
+        meanwhile(app, lambda theirs: theirs.update(c=2))
+
+    def gone() -> None:
+        session["b"] = 2
+        end_meanwhile(app)
+
+    def refused() -> None:
+        session["a"] = "mine"
+        meanwhile(app, lambda theirs: theirs.update(a="theirs"))
+        with pytest.raises(SessionConflict):
+            session.save()
+
+    assert reasons(app, client, merged) == [(app, handle, "ada", "merged")]
+    assert reasons(app, client, overwritten) == [(app, handle, "ada", "overwritten")]
+    assert reasons(app, client, gone) == [(app, handle, "ada", "gone")]
+    app = make_app(SESSION_ON_CONFLICT="error")
+    assert [reason for *_, reason in reasons(app, client_of(app), refused)] == ["refused"]
+
+
+# -- gone
+
+
+def test_changes_of_a_session_that_has_ended_are_dropped_and_said_to_be(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def view() -> str:
+        session["a"] = 2
+        handle = session.handle
+        end_meanwhile(app)
+        session.save()
+        assert dict(session) == {}
+        session["b"] = 3
+        return handle
+
+    with caplog.at_level(logging.INFO, "flask_serverside"):
+        handle = in_a_view(app, client, view)
+    assert f"Session {handle} has ended meanwhile: changes are dropped." in caplog.messages
+    assert client.get("/read").json == {}
+
+
+def test_with_raise_the_request_is_told(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_GONE="raise")
+
+    @app.get("/change")
+    def change() -> str:
+        session["a"] = 2
+        end_meanwhile(app)
+        return "changed"
+
+    @app.errorhandler(SessionGone)
+    def sorry(error: SessionGone) -> tuple[str, int]:
+        return "sign in again", 401
+
+    answer = client_of(app).get("/change")
+    assert (answer.status_code, answer.text) == (401, "sign in again")
+    assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("how", ["touch", "save", "atomic", "reload", "regenerate"])
+def test_nothing_revives_a_session_that_has_ended(
+    make_app: MakeApp, backend: Running, how: str
+) -> None:
+    app = make_app(backend)
+    client = client_of(app)
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+
+    def view() -> None:
+        session["a"] = 2
+        end_meanwhile(app)
+        act = getattr(session, how)
+        act(lambda session: session.update(b=1)) if how == "atomic" else act()
+
+    in_a_view(app, client, view)
+    assert client.get_cookie("session") == cookie
+    assert client.get("/read").json == {}
+
+
+def test_who_carries_a_dead_id_leaves_the_cookie_alone_until_it_is_forgotten(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+    store_of(app).clock = clock = Clock()
+    client = client_of(app)
+    late = client.get_cookie("session")
+    assert late is not None
+    in_a_view(app, client, lambda: session.destroy())
+    client.set_cookie("session", late.value)
+    for path in ("/read", "/write?a=1", "/clear"):
+        assert "Set-Cookie" not in client.get(path).headers
+    clock.advance(30)
+    assert "Set-Cookie" in client.get("/write?a=1").headers
+    assert client.get("/read").json == {"a": "1"}
+
+
+def test_who_signs_in_begins_a_session_of_their_own(make_app: MakeApp) -> None:
+    """After a form that was sent twice, or an answer that never arrived."""
+    app = make_app()
+    client = client_of(app)
+
+    def sign_in() -> None:
+        session.regenerate()
+        session["_user_id"] = "ada"
+
+    late = client.get_cookie("session")
+    assert late is not None
+    in_a_view(app, client, sign_in)
+    client.set_cookie("session", late.value)
+    in_a_view(app, client, sign_in)
+    assert client.get("/read").json == {"_user_id": "ada"}
+
+
+def test_a_revoked_session_may_sign_in_again_at_once(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+    client = client_of(app)
+    handle = in_a_view(app, client, lambda: session.handle)
+    extension = app.extensions["flask_serverside"]
+    with app.app_context():
+        assert extension.revoke(handle)
+        assert not extension.revoke(handle)
+        assert not extension.revoke("0" * 64)
+    assert client.get("/read").json == {}
+    client.get("/write?a=2")
+    assert client.get("/read").json == {"a": "2"}
+
+
+def test_revoking_reaches_a_session_under_its_new_id(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+    handle = in_a_view(app, client, lambda: session.handle)
+    in_a_view(app, client, lambda: session.regenerate())
+    with app.app_context():
+        assert app.extensions["flask_serverside"].revoke(handle)
+    assert client.get("/read").json == {}
+
+
+def test_an_id_from_before_signing_in_cannot_end_the_session_after_it(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    client, planted = client_of(app), app.test_client()
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    planted.set_cookie("session", cookie.value)
+
+    def sign_in() -> None:
+        session.regenerate()
+        session["_user_id"] = "ada"
+
+    in_a_view(app, client, sign_in)
+    in_a_view(app, planted, lambda: session.destroy())
+    assert client.get("/read").json == {"a": 1, "_user_id": "ada"}
+
+
+# -- atomic
+
+
+def count(session: Any) -> int:
+    session["count"] = session.get("count", 0) + 1
+    number: int = session["count"]
+    return number
+
+
+def test_a_counter_that_eight_count_to_a_thousand_reads_a_thousand(
+    make_app: MakeApp, real_backend: Running
+) -> None:
+    app = make_app(real_backend)
+    client = client_of(app)
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+
+    @app.get("/count")
+    def view() -> str:
+        return str(session.atomic(count))
+
+    def work(_: int) -> list[int]:
+        worker = app.test_client()
+        worker.set_cookie("session", cookie.value)
+        return [int(worker.get("/count").text) for _ in range(125)]
+
+    numbers = [number for numbers in at_once(8, work) for number in numbers]
+    assert sorted(numbers) == [*range(1, 1001)]
+    assert client.get("/read").json["count"] == 1000
+
+
+def test_atomic_runs_again_on_what_others_have_saved(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="error")
+    client = client_of(app)
+    runs = []
+
+    def view() -> int:
+        session["before"] = "mine"
+
+        def function(session: Any) -> int:
+            runs.append(dict(session))
+            if len(runs) == 1:
+                meanwhile(app, lambda theirs: theirs.update(count=41, b="theirs"))
+            return count(session)
+
+        return session.atomic(function)
+
+    assert in_a_view(app, client, view) == 42
+    assert runs == [
+        {"a": 1, "before": "mine"},
+        {"a": 1, "count": 41, "b": "theirs", "before": "mine"},
+    ]
+    expected = {"a": 1, "count": 42, "b": "theirs", "before": "mine"}
+    assert client.get("/read").json == expected
+
+
+def test_atomic_undoes_what_a_failing_function_did(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def fail(session: Any) -> None:
+        session["a"] = 2
+        raise ZeroDivisionError
+
+    def view() -> None:
+        session["b"] = "before"
+        with pytest.raises(ZeroDivisionError):
+            session.atomic(fail)
+        assert dict(session) == {"a": 1, "b": "before"}
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1, "b": "before"}
+
+
+@pytest.mark.parametrize("name", ["save", "reload", "touch", "destroy", "regenerate", "atomic"])
+def test_atomic_refuses_what_cannot_be_done_twice(make_app: MakeApp, name: str) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def view() -> None:
+        arguments = [count] if name == "atomic" else []
+        with pytest.raises(SessionError, match=rf"session\.{name}\(\)"):
+            session.atomic(lambda session: getattr(session, name)(*arguments))
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1}
+
+
+def test_atomic_stores_at_once_and_begins_a_session(make_app: MakeApp) -> None:
+    app = make_app()
+    client = app.test_client()
+
+    def view() -> None:
+        assert session.atomic(count) == 1
+        assert is_alive(app, session.handle)
+        assert not session.modified
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"count": 1}
+
+
+def test_atomic_on_a_session_that_has_ended_says_so(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_GONE="raise")
+    client = client_of(app)
+
+    def view() -> None:
+        end_meanwhile(app)
+        with pytest.raises(SessionGone):
+            session.atomic(count)
+
+    in_a_view(app, client, view)
+
+
+# -- explicit control
+
+
+def test_reload_forgets_changes_and_sees_those_of_others(
+    make_app: MakeApp, backend: Running
+) -> None:
+    app = make_app(backend)
+    client = client_of(app)
+
+    def view() -> None:
+        session.update(a="mine", b="mine")
+        session.lifetime = 5
+        meanwhile(app, lambda theirs: theirs.update(c="theirs"))
+        session.reload()
+        assert dict(session) == {"a": 1, "c": "theirs"}
+        assert session.lifetime == timedelta(days=31)
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1, "c": "theirs"}
+
+
+def test_reload_takes_back_a_new_id_that_is_not_stored(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+    cookie = client.get_cookie("session")
+
+    def view() -> None:
+        sid = session.sid
+        session.regenerate(keep=False)
+        session["b"] = 1
+        session.reload()
+        assert (session.sid, dict(session)) == (sid, {"a": 1})
+
+    in_a_view(app, client, view)
+    assert client.get_cookie("session") == cookie
+    assert client.get("/read").json == {"a": 1}
+
+
+def test_reload_loads_once_and_forgets_a_session_that_is_not_stored(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+    load, loads = store_of(app).load, []
+
+    def view() -> None:
+        session.reload()
+        assert session["a"] == 1
+        session.reload()
+        assert session["a"] == 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_of(app), "load", lambda h: loads.append(h) or load(h))
+        in_a_view(app, client, view)
+    assert len(loads) == 2
+    new = app.test_client()
+    in_a_view(app, new, lambda: (session.update(x=1), session.reload()))
+    assert new.get_cookie("session") is None
+
+
+def test_touch_extends_now_and_saves_nothing(make_app: MakeApp, backend: Running) -> None:
+    app = make_app(backend, PERMANENT_SESSION_LIFETIME=100)
+    store_of(app).clock = clock = Clock()
+    client = client_of(app)
+
+    def view() -> None:
+        session["a"] = "not saved yet"
+        clock.advance(3)
+        session.touch()
+        record = store_of(app).load(session.handle)
+        assert record is not None
+        assert record.expires == store_of(app).now() + 100_000
+        assert record.version == 1
+        session["a"] = 1
+
+    in_a_view(app, client, view)
+    clock.advance(98)
+    assert client.get("/read").json == {"a": 1}
+
+
+def test_saving_explicitly_happens_once(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def view() -> None:
+        session["a"] = 2
+        session.save()
+
+    in_a_view(app, client, view)
+    record = store_of(app).load(in_a_view(app, client, lambda: session.handle))
+    assert record is not None
+    assert record.version == 2
+
+
+def test_what_save_has_refused_is_not_tried_again(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="error")
+    client = client_of(app)
+
+    def view() -> None:
+        session["a"] = "mine"
+        meanwhile(app, lambda theirs: theirs.update(a="theirs"))
+        with pytest.raises(SessionConflict):
+            session.save()
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": "theirs"}
+
+
+def test_what_was_put_right_after_a_refused_save_is_stored(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def view() -> None:
+        session["a"] = object()
+        with pytest.raises(SessionError, match="cannot be stored"):
+            session.save()
+        session["a"] = 2
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 2}
+
+
+def test_threads_that_add_messages_have_all_of_them_shown(
+    make_app: MakeApp, real_backend: Running
+) -> None:
+    app = make_app(real_backend)
+    client = client_of(app)
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+
+    @app.get("/flash/<message>")
+    def add(message: str) -> str:
+        flash(message)
+        return ""
+
+    @app.get("/shown")
+    def shown() -> list[str]:
+        return list(get_flashed_messages())
+
+    seen: list[str] = []
+
+    def work(number: int) -> None:
+        worker = app.test_client()
+        worker.set_cookie("session", cookie.value)
+        for turn in range(15):
+            worker.get(f"/flash/{number}-{turn}")
+            seen.extend(worker.get("/shown").json or [])
+
+    at_once(4, work)
+    seen += client.get("/shown").json or []
+    assert sorted(seen) == sorted(f"{n}-{turn}" for n in range(4) for turn in range(15))
