@@ -21,6 +21,10 @@ from .errors import SessionConflict
 FLASHES = "_flashes"
 
 
+#: Types whose values are the same if they are equal, which is quickly found out.
+_PLAIN = {str, bytes, int, bool}
+
+
 class _Missing(Enum):
     MISSING = "MISSING"
 
@@ -72,9 +76,9 @@ def merge(
     """
 
     def same(a: Any, b: Any) -> bool:
-        if a is MISSING or b is MISSING:
+        if a is b or type(a) is not type(b):
             return a is b
-        return a is b or fingerprint(a) == fingerprint(b)
+        return a == b if type(a) in _PLAIN else fingerprint(a) == fingerprint(b)
 
     merged = {}
     for key in dict.fromkeys([*theirs, *mine]):

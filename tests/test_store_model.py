@@ -7,6 +7,7 @@ model alike, under handles that nobody has used before, and compares all that bo
 from __future__ import annotations
 
 import secrets
+from contextlib import closing
 from typing import Any
 
 from backends import Running
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle
 from hypothesis.stateful import initialize
 from hypothesis.stateful import invariant
+from hypothesis.stateful import multiple
+from hypothesis.stateful import MultipleResults
 from hypothesis.stateful import precondition
 from hypothesis.stateful import rule
 from hypothesis.stateful import RuleBasedStateMachine
@@ -38,7 +41,7 @@ contents = st.fixed_dictionaries(
     }
 )
 #: How many records back: what a request holds may be out of date.
-ages = st.sampled_from([0, 0, 0, 1, 2])
+ages = st.sampled_from([0, 0, 0, 1, 2, 3])
 likely = st.sampled_from([True, True, True, False])
 
 
@@ -64,11 +67,20 @@ class StoreMachine(RuleBasedStateMachine):
         return standing if standing and standing.expires > self.store.now() else None
 
     def stands(self, record: Record) -> None:
+        """Known from now on, both as it was saved and as it is loaded."""
         self.model[record.handle] = record._replace(token=None)
         self.known[record.handle].append(record)
+        self.load(record.handle)
 
     def recall(self, handle: str, age: int) -> Record:
         return self.known[handle][-1 - age :][0]
+
+    def origin(self, handle: str) -> str:
+        """Where a session began that was moved to this handle, perhaps more than once."""
+        for former, records in self.known.items():
+            if records[-1].successor == handle:
+                return self.origin(former)
+        return handle
 
     def next_version(self, handle: str) -> int:
         return 1 + max(record.version for record in self.known[handle])
@@ -90,16 +102,19 @@ class StoreMachine(RuleBasedStateMachine):
             if shown is not None:
                 self.known[record.handle].append(shown)
 
-    @initialize(target=handles, lifetime=lifetimes, content=contents)
-    def begin(self, lifetime: int, content: Any) -> str:
-        return self.create(lifetime, content, True)
+    @initialize(target=handles, moves=st.integers(0, 3), lifetime=lifetimes, content=contents)
+    def begin(self, moves: int, lifetime: int, content: Any) -> MultipleResults[str]:
+        handles = [self.create(lifetime, content, True)]
+        for _ in range(moves):
+            handles.append(self.move(handles[-1], 0, lifetime, content, True))
+        return multiple(*handles)
 
     @precondition(lambda self: len(self.known) < 3)
     @rule(target=handles, lifetime=lifetimes, content=contents, stored=likely)
     def create(self, lifetime: int, content: Any, stored: bool) -> str:
         record = Record(secrets.token_hex(32), b"", 1, self.born, 0, 0, 0)
         record = self.used(record, 1, lifetime, content)
-        self.known[record.handle] = [record]
+        self.known[record.handle] = [] if stored else [record]
         if stored:
             assert self.store.create(record)
             self.stands(record)
@@ -155,10 +170,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.replace(known.tombstone(self.store.now(), 1000, successor))
         return successor
 
-    @rule(handle=handles, age=ages, lifetime=lifetimes, content=contents)
-    def touch(self, handle: str, age: int, lifetime: int, content: Any) -> None:
+    @rule(
+        handle=handles,
+        age=ages,
+        ahead=st.sampled_from([0, 0, 1]),
+        lifetime=lifetimes,
+        content=contents,
+    )
+    def touch(self, handle: str, age: int, ahead: int, lifetime: int, content: Any) -> None:
         standing, known = self.alive(handle), self.recall(handle, age)
-        record = self.used(known, known.version, lifetime, content)
+        record = self.used(known, known.version + ahead, lifetime, content)
         touched = self.store.touch(record)
         assert touched == (standing is not None and standing.version == record.version)
         if standing is not None and touched:
@@ -173,8 +194,15 @@ class StoreMachine(RuleBasedStateMachine):
         elif alive:
             assert deleted
 
-    @rule(handle=handles, age=ages, remembered=st.sampled_from([0, 1000, 1000]))
-    def end(self, handle: str, age: int, remembered: int) -> None:
+    @rule(
+        handle=handles,
+        early=st.booleans(),
+        age=st.sampled_from([0, 1, 2, 2, 3]),
+        remembered=st.sampled_from([0, 1000, 1000]),
+    )
+    def end(self, handle: str, early: bool, age: int, remembered: int) -> None:
+        if early:
+            handle = self.origin(handle)
         now, known = self.store.now(), self.recall(handle, age)
         last = known.successor if known.ended else handle
         while (standing := self.alive(last)) and standing.ended:
@@ -187,16 +215,21 @@ class StoreMachine(RuleBasedStateMachine):
         if not remembered:
             self.clock.advance(1)  # it may be there for a moment, by the server's own clock
 
-    @rule(seconds=st.sampled_from([0.125, 600]), until=st.sampled_from([None, 0, 0.125]))
-    def time_passes(self, seconds: float, until: float | None) -> None:
+    @rule(
+        seconds=st.sampled_from([0.125, 600]),
+        until=st.sampled_from([None, 0, 0.125]),
+        purge=st.booleans(),
+    )
+    def time_passes(self, seconds: float, until: float | None, purge: bool) -> None:
         """So many seconds, or until the next one expires, or just not yet."""
         moments = [record.expires / 1000 for record in map(self.alive, self.known) if record]
         if until is None or not moments:
             self.clock.advance(seconds)
         else:
             self.clock.seconds = max(self.clock.seconds, min(moments) - until)
+        if purge:
+            self.purge()
 
-    @rule()
     def purge(self) -> None:
         assert self.store.purge() >= 0
         assert self.store.purge() == 0
@@ -211,17 +244,16 @@ class StoreMachine(RuleBasedStateMachine):
 
 def test_a_store_answers_as_its_model_does(backend: Running) -> None:
     clock = Clock()
-    store = backend.make_store(clock=clock)
-    run_state_machine_as_test(
-        lambda: StoreMachine(store, clock),
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=30,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            report_multiple_bugs=False,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-        ),
-    )
-    store.close()
+    with closing(backend.make_store(clock=clock)) as store:
+        run_state_machine_as_test(
+            lambda: StoreMachine(store, clock),
+            settings=settings(
+                max_examples=90,
+                stateful_step_count=30,
+                derandomize=True,
+                database=None,
+                deadline=None,
+                report_multiple_bugs=False,
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            ),
+        )

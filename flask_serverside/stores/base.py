@@ -134,8 +134,9 @@ class Store(ABC):
         self._fit(record)
         if record.expires <= record.seen:
             return None
+        now = self.now()
         standing = self._call(self._replace, record)
-        return standing if standing is record else _alive(standing, record.seen)
+        return standing if standing is record else _alive(standing, now)
 
     def touch(self, record: Record) -> bool:
         """Give the stored record the ``seen`` and ``expires`` of this one, nothing else.
