@@ -9,7 +9,8 @@ copyright = "the flask-serverside contributors"
 release = installed_version("flask-serverside")
 version = ".".join(release.split(".")[:2])
 
-extensions = ["sphinx.ext.autodoc", "pallets_sphinx_themes"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "pallets_sphinx_themes"]
+myst_enable_extensions = ["deflist"]
 exclude_patterns = ["_build"]
 default_role = "code"
 root_doc = "index"
@@ -22,7 +23,8 @@ python_use_unqualified_type_names = True
 # There is no inventory to look these up in: the build needs no network.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|typing|time|uuid)\b.*"),
-    (r"py:.*", r"(flask|werkzeug|sqlalchemy|sa|pymongo|pytest)\..*|Flask"),
+    (r"py:.*", r"(flask|werkzeug|sqlalchemy|sa|pymongo|pytest)\..*|Flask|Namespace"),
+    (r"py:class", r"flask_serverside\..*\.T"),
     (r"py:.*", r"(str|bytes|int|float|bool|dict|list|tuple|None|type|object|Exception)"),
 ]
 

@@ -73,8 +73,6 @@ class Session:
         :param handle: its :attr:`~ServerSideSession.handle`, also one from before it was
             given a new id, as long as that is remembered.
         :returns: whether there was one.
-
-        .. versionadded:: 0.2
         """
         record = self.store.load(handle)
         return record is not None and self.store.end(record, remembered=0)

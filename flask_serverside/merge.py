@@ -33,8 +33,6 @@ class _Missing(Enum):
 
 
 #: Stands for the value of a key that is not there.
-#:
-#: .. versionadded:: 0.2
 MISSING: Final = _Missing.MISSING
 
 #: Decides about one key that both sides have changed: (key, base, mine, theirs) -> value.

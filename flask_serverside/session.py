@@ -227,8 +227,6 @@ class ServerSideSession(SessionMixin):
 
         Whatever is raised, also by the function: nothing is stored that it has done, and
         what it did to the session is undone.
-
-        .. versionadded:: 0.2
         """
         self._not_in_atomic("atomic")
         return self._atomic(lambda: function(self))
@@ -283,8 +281,6 @@ class ServerSideSession(SessionMixin):
 
         :raises SessionGone: it has ended meanwhile, and ``SESSION_ON_GONE`` is ``"raise"``.
             With ``"drop"`` it is empty then.
-
-        .. versionadded:: 0.2
         """
         self._not_in_atomic("reload")
         if self._loaded:
@@ -293,8 +289,6 @@ class ServerSideSession(SessionMixin):
     def touch(self) -> None:
         """Extend the session now, and nothing else. A read does so when the request ends, at
         most every ``SESSION_TOUCH_INTERVAL``. A session that has ended is not revived.
-
-        .. versionadded:: 0.2
         """
         self._not_in_atomic("touch")
         self._state.touch()

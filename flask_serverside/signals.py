@@ -14,6 +14,4 @@ _signals = Namespace()
 #: - ``"refused"``: :exc:`~flask_serverside.SessionConflict` is raised, and nothing stored;
 #: - ``"gone"``: the session has ended, and the changes are dropped, or
 #:   :exc:`~flask_serverside.SessionGone` is raised, as ``SESSION_ON_GONE`` says.
-#:
-#: .. versionadded:: 0.2
 session_conflict = _signals.signal("session-conflict")

@@ -159,8 +159,6 @@ class Store(ABC):
         :param remembered: seconds for which its handle is still known as that of a session
             that has ended; 0: not at all, which takes one more trip.
         :returns: whether there was one.
-
-        .. versionadded:: 0.2
         """
         for _ in range(ATTEMPTS):
             if record.ended:
