@@ -208,12 +208,13 @@ class StoreMachine(RuleBasedStateMachine):
         while (standing := self.alive(last)) and standing.ended:
             last = standing.successor
         assert self.store.end(known, remembered) == (standing is not None)
-        if standing is not None:
-            expires = now + 1000 * remembered
-            version = standing.version + 1
+        if standing is None:
+            return
+        if remembered:
+            expires, version = now + 1000 * remembered, standing.version + 1
             self.stands(Record(standing.handle, b"", version, self.born, now, expires, 0))
-        if not remembered:
-            self.clock.advance(1)  # it may be there for a moment, by the server's own clock
+        else:
+            del self.model[standing.handle]
 
     @rule(
         seconds=st.sampled_from([0.125, 600]),

@@ -19,7 +19,7 @@ def warmed_up(app: Flask) -> FlaskClient:
     statements have cost their trips."""
     for number in range(8):
         client = app.test_client()
-        for path in (f"/write?a={number}", "/write?b=1", "/read", "/clear"):
+        for path in (f"/write?a={number}", "/regenerate", "/write?b=1", "/read", "/clear"):
             assert client.get(path).status_code == 200
     client = app.test_client()
     client.get("/write?a=1")
@@ -42,12 +42,24 @@ def client(make_app: MakeApp, proxied: Line) -> FlaskClient:
         ("/write?a=1", 1),
         ("/append", 2),
         ("/clear", 2),
+        ("/destroy", 2),
+        ("/flash", 2),
+        ("/messages", 1),
+        ("/count", 2),
+        ("/regenerate", 3),
     ],
 )
 def test_trips_of_a_request(client: FlaskClient, proxied: Line, path: str, trips: int) -> None:
     before = proxied[1].trips
     client.get(path)
     assert proxied[1].trips - before == trips
+
+
+def test_showing_messages_costs_a_save(client: FlaskClient, proxied: Line) -> None:
+    client.get("/flash")
+    before = proxied[1].trips
+    assert client.get("/messages").json == ["hello"]
+    assert proxied[1].trips - before == 2
 
 
 @pytest.mark.parametrize(

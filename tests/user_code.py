@@ -11,7 +11,10 @@ from flask import Flask
 
 from flask_serverside import ConfigurationError
 from flask_serverside import current_session
+from flask_serverside import MISSING
+from flask_serverside import ServerSideSession
 from flask_serverside import Session
+from flask_serverside import session_conflict
 from flask_serverside import StoreUnavailable
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
@@ -24,7 +27,23 @@ later.init_app(app)
 
 assert_type(session.store, Store)
 assert_type(session.purge(), int)
+assert_type(session.revoke("handle"), bool)
 assert_type(session.store.load("handle"), Record | None)
+
+
+def count(session: ServerSideSession) -> int:
+    return int(session.get("count", 0))
+
+
+def both(key: str, base: Any, mine: Any, theirs: Any) -> Any:
+    return theirs if mine is MISSING else mine
+
+
+app.config["SESSION_ON_CONFLICT"] = both
+
+
+@session_conflict.connect
+def hear(sender: Flask, handle: str, subject: str | None, reason: str) -> None: ...
 
 
 def view() -> None:
@@ -44,6 +63,9 @@ def view() -> None:
     current_session.regenerate(keep=False)
     current_session.destroy()
     current_session.save()
+    current_session.reload()
+    current_session.touch()
+    assert_type(current_session.atomic(count), int)
 
 
 def mistakes() -> None:
@@ -53,6 +75,7 @@ def mistakes() -> None:
     Session("app")  # type: ignore[arg-type]
     MemoryStore(timeout="2")  # type: ignore[arg-type]
     MemoryStore(limit=2)  # type: ignore[call-arg]
+    current_session.atomic(both)  # type: ignore[arg-type]
 
 
 error: Exception = ConfigurationError("KEY", 1, "something else")

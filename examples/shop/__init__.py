@@ -26,6 +26,7 @@ from flask import url_for
 from flask.typing import ResponseReturnValue
 
 from flask_serverside import current_session as session
+from flask_serverside import ServerSideSession
 from flask_serverside import Session
 
 
@@ -76,12 +77,16 @@ def cart() -> ResponseReturnValue:
 @shop.post("/cart/<sku>/add")
 def add(sku: str) -> ResponseReturnValue:
     tea = TEAS.get(sku) or abort(404)
-    items = session.setdefault("cart", {})
-    if sku not in items:
-        now = datetime.now(UTC)
-        items[sku] = {"name": tea.name, "price": tea.price, "quantity": 0, "added_at": now}
-    # Deep inside the session, without session.modified = True: it is noticed all the same.
-    items[sku]["quantity"] += 1
+
+    def one_more(session: ServerSideSession) -> None:
+        items = session.setdefault("cart", {})
+        if sku not in items:
+            now = datetime.now(UTC)
+            items[sku] = {"name": tea.name, "price": tea.price, "quantity": 0, "added_at": now}
+        # Deep inside the session, without session.modified = True: it is noticed all the same.
+        items[sku]["quantity"] += 1
+
+    session.atomic(one_more)  # two clicks at once are two packets
     flash(f"{tea.name} is in your cart.")
     return redirect(url_for(".shelf", _anchor=sku), 303)
 
