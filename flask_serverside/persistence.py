@@ -12,12 +12,12 @@ import time
 import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from typing import Literal
 from typing import NamedTuple
 from typing import TypeVar
-from uuid import UUID
 
 from flask import Flask
 
@@ -30,19 +30,21 @@ from .errors import StoreUnavailable
 from .identity import handle_of
 from .identity import Identity
 from .identity import new_id
+from .lifetimes import deadline_from
+from .lifetimes import touch_is_due
+from .lifetimes import used
 from .merge import merge
 from .signals import session_conflict
 from .stores import ATTEMPTS
 from .stores import Record
 from .stores import REMEMBERED
 from .stores import Store
+from .subject import subject_of
 
 log = logging.getLogger("flask_serverside")
 
 A = TypeVar("A")
 R = TypeVar("R")
-T = TypeVar("T")
-
 #: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
 PERMANENT = "_permanent"
 
@@ -126,23 +128,7 @@ class Persistence:
 
     @property
     def subject(self) -> str | None:
-        key = self._services.settings.subject_key
-        value = None if key is None else self.data.get(key)
-        if value is None or value == "":
-            return None
-        subject = str(value)
-        if (
-            not isinstance(value, str | int | UUID)
-            or isinstance(value, bool)
-            or len(subject) > 255
-            or not subject.isprintable()
-        ):
-            raise SerializationError(
-                f"session[{key!r}] says whose session it is: expected a string of 1 to 255 "
-                "printable characters, an int or a UUID. Set SESSION_SUBJECT_KEY to None if "
-                "it is something else. The stored session is unchanged."
-            )
-        return subject
+        return subject_of(self.data, self._services.settings.subject_key)
 
     @property
     def modified(self) -> bool:
@@ -158,41 +144,53 @@ class Persistence:
 
     def load(self, sid: str) -> None:
         """Begin with what is stored under this id, if anything is."""
-        record = self._standing(self._services.store.load, handle_of(sid))
-        if record is None:
-            return
-        if record.ended:
+        self._take(sid, self._standing(self._services.store.load, handle_of(sid)))
+
+    def _take(self, sid: str, record: Record | None) -> bool:
+        """Be the session in this record, if it can be. A tombstone is remembered."""
+        if record is not None and record.ended:
             self.ended, self._tombstone = True, record
-            return
         data = self._decoded(record)
-        if data is not None:
-            self._sid, self.data = sid, data
-            self._known = Known(sid, record, record.payload)
-            self._was_permanent = self.permanent
+        if record is None or data is None:
+            return False
+        self._sid, self.data = sid, data
+        self._known = Known(sid, record, record.payload)
+        self._was_permanent = self.permanent
+        return True
+
+    def _forget(self) -> None:
+        """Be a session that is not stored, and nothing that was asked for is left to do."""
+        self._begin({})
+        self._former = self._lifetime = None
+        self._renewed = self._whole = False
 
     def reload(self) -> None:
         """Forget what this request has changed, and look at the store again."""
         known = self._former or self._known
-        self._begin({})
-        self._former = self._lifetime = None
-        self._renewed = self._whole = False
-        if known is not None:
-            self.load(known.sid)
-            if self._known is None:
-                self._gone(known.record, dropped=True)
+        record = known and self._standing(self._services.store.load, known.record.handle)
+        self._forget()
+        if known is not None and not self._take(known.sid, record):
+            self._gone(known.record, dropped=True)
 
     # -- saving
 
-    def save(self, change: Callable[[], T] | None = None) -> T | None:
+    def save(self, change: Callable[[], object] | None = None) -> None:
         """Store what has changed, on top of what others have stored meanwhile.
 
-        :param change: done to the data first, and done again whenever others were first.
-        :returns: what it returned the last time.
+        :param change: done to the data first, and done again whenever others were first. It
+            is undone if it cannot be stored.
         """
         if self._former is not None and not self.late:
             self._move()
         if self._known is None:
-            result = self._apply(change, self._snapshot(change))
+            self._save_first(change)
+            return
+        for _ in self._attempts(self._known.record):
+            if self._save_once(self._known, change):
+                return
+
+    def _save_first(self, change: Callable[[], object] | None) -> None:
+        with self._doing(change):
             encoded = self.encoded()
             if self.late and (encoded or self._former is not None):
                 self._warn_undeliverable()
@@ -200,34 +198,50 @@ class Persistence:
                 self.cookie = "send"
             elif self._whole and self._tombstone is not None:
                 self._end(self._tombstone)
-            return result
-        for _ in self._attempts(self._known.record):
-            before = self._snapshot(change)
-            result = self._apply(change, before)
+
+    def _save_once(self, known: Known, change: Callable[[], object] | None) -> bool:
+        """Whether nothing is left to be done. If not, what others have saved is merged."""
+        with self._doing(change) as undo:
             encoded = self.encoded()
             if encoded and not self._changed(encoded):
-                if self._touch_is_due(self._known.record):
+                if touch_is_due(known.record, self._now(), self._services.settings):
                     self.touch()
-                return result
-            mine = self._next(encoded)
+                return True
+            mine = self._next(known.record, encoded)
             standing = self._standing(self._services.store.replace, mine)
-            if standing is mine:
-                self._settle(mine, encoded)
-                return result
             theirs = self._decoded(standing)
-            if standing is None or theirs is None:
-                self._too_late(self._known, standing)
-                return result
-            if change is not None:
+            if standing is mine:
+                self._settle(known, mine, encoded)
+            elif standing is None or theirs is None:
+                self._too_late(known, standing)
+            else:
+                undo()
+                self._known = self._merged(known, standing, theirs)
+                return False
+            return True
+
+    @contextmanager
+    def _doing(self, change: Callable[[], object] | None) -> Iterator[Callable[[], None]]:
+        """Do a change to the data, and undo it if what follows fails."""
+        before = b"" if change is None else self._services.codec.encode(self.data)
+
+        def undo() -> None:
+            if change is not None and not self.ended:
                 self.data = self._services.codec.decode(before)
-            self._known = self._merged(self._known, standing, theirs)
-        return None
+
+        try:
+            if change is not None:
+                change()
+            yield undo
+        except BaseException:
+            undo()
+            raise
 
     def touch(self) -> None:
         """Extend the session, and nothing else."""
         if self._known is None:
             return
-        touched = self._refreshed(self._known.record, at_once=True)
+        touched = self._used(self._known.record, at_once=True)
         if self._standing(self._services.store.touch, touched):
             self._known = self._known._replace(record=touched._replace(token=None))
             if self.permanent:
@@ -252,8 +266,7 @@ class Persistence:
     def end(self) -> None:
         """End the session now, under whatever id it goes on, and begin an empty one."""
         held = [known.record for known in (self._former, self._known) if known is not None]
-        self._former = self._lifetime = None
-        self._begin({})
+        self._forget()
         if self._tombstone is not None:
             self._end(self._tombstone)
         for record in held:
@@ -277,15 +290,14 @@ class Persistence:
         return 0.0 if self.late else REMEMBERED
 
     def _create(self, encoded: bytes) -> bool:
-        now, subject = self._services.store.now(), self.subject
-        absolute = self._services.settings.absolute_lifetime
-        deadline = None if absolute is None else now + int(absolute * 1000)
+        now, subject = self._now(), self.subject
+        deadline = deadline_from(now, self._services.settings)
         record = Record(handle_of(self.sid), encoded, 1, now, now, 0, 0, deadline, subject)
         if self._former is not None and self._former.record.subject == subject:
             # A new id alone is not a new session: only signing in begins its time anew.
             old = self._former.record
             record = record._replace(created=old.created, deadline=old.deadline)
-        record = self._refreshed(record)
+        record = self._used(record)
         # Who signs in begins a session of their own, whatever became of the old one.
         begins = not self.ended or (self._renewed and subject is not None)
         if not begins or record.expires <= now:
@@ -330,7 +342,7 @@ class Persistence:
         elif self._known is None:
             return self._create(encoded)
         elif encoded != self._known.base:
-            mine = self._next(encoded)
+            mine = self._next(self._known.record, encoded)
             if self._reaching(self._services.store.replace, mine) is not mine:
                 self._gone(mine, dropped=True)  # revoked
                 return False
@@ -343,7 +355,7 @@ class Persistence:
         """
         new = self.record
         successor = new.handle if new is not None and new.subject == old.subject else None
-        return old.tombstone(self._services.store.now(), REMEMBERED, successor)
+        return old.tombstone(self._now(), REMEMBERED, successor)
 
     def _withdraw(self) -> None:
         if self._known is not None and self._failure is None:
@@ -440,19 +452,6 @@ class Persistence:
 
     # -- records
 
-    def _snapshot(self, change: object) -> bytes:
-        """The data as it is before a change that may have to be undone."""
-        return b"" if change is None else self._services.codec.encode(self.data)
-
-    def _apply(self, change: Callable[[], T] | None, before: bytes) -> T | None:
-        if change is None:
-            return None
-        try:
-            return change()
-        except BaseException:
-            self.data = self._services.codec.decode(before)
-            raise
-
     def _changed(self, encoded: bytes) -> bool:
         if self._known is None:
             return bool(encoded)
@@ -461,55 +460,34 @@ class Persistence:
             and self._known.record.lifetime != int(self._lifetime * 1000)
         )
 
-    def _next(self, encoded: bytes) -> Record:
+    def _next(self, record: Record, encoded: bytes) -> Record:
         """The record as it is to be stored: the next version, or a tombstone."""
-        assert self._known is not None
-        record = self._known.record
         if not encoded:
-            return record.tombstone(self._services.store.now(), self._remembered)
-        return self._refreshed(record)._replace(
+            return record.tombstone(self._now(), self._remembered)
+        return self._used(record)._replace(
             payload=encoded, version=record.version + 1, subject=self.subject
         )
 
-    def _settle(self, stored: Record, encoded: bytes) -> None:
-        assert self._known is not None
-        before, self._whole = self._known.record, False
+    def _settle(self, known: Known, stored: Record, encoded: bytes) -> None:
+        self._whole = False
         if stored.ended:
             if self.late:
                 self._reaching(self._services.store.delete, stored.handle)
             self.cookie = "clear"
             self._begin(self.data)
             return
-        moved = stored.expires != before.expires
+        moved = stored.expires != known.record.expires
         if (self.permanent and moved) or self.permanent != self._was_permanent:
             self.cookie = "send"
         self._was_permanent = self.permanent
-        self._known = Known(self.sid, stored._replace(token=None), encoded)
+        self._known = Known(known.sid, stored._replace(token=None), encoded)
 
-    def _refreshed(self, record: Record, at_once: bool = False) -> Record:
-        """The record as used just now. Its end moves only from time to time: with it the
-        cookie is sent again, and one that is still on its way when another request gets a
-        new id would take the browser back to the old one.
-        """
-        now, lifetime = self._services.store.now(), int(self.lifetime * 1000)
-        expires = self._end_of(record, now, lifetime)
-        if lifetime == record.lifetime and not at_once and not self._is_due(record, expires):
-            expires = record.expires
-        return record._replace(seen=now, expires=expires, lifetime=lifetime)
+    def _used(self, record: Record, at_once: bool = False) -> Record:
+        lifetime = int(self.lifetime * 1000)
+        return used(record, self._now(), lifetime, self._services.settings, at_once)
 
-    def _touch_is_due(self, record: Record) -> bool:
-        settings = self._services.settings
-        expires = self._end_of(record, self._services.store.now(), record.lifetime)
-        return settings.touch_on_read and self._is_due(record, expires)
-
-    def _is_due(self, record: Record, expires: int) -> bool:
-        interval = self._services.settings.touch_interval * 1000
-        return expires - record.expires >= max(1, min(interval, record.lifetime / 10))
-
-    @staticmethod
-    def _end_of(record: Record, now: int, lifetime: int) -> int:
-        end = now + lifetime
-        return end if record.deadline is None else min(end, record.deadline)
+    def _now(self) -> int:
+        return self._services.store.now()
 
     # -- the store
 

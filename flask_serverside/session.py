@@ -10,7 +10,6 @@ from datetime import datetime
 from datetime import timedelta
 from datetime import UTC
 from typing import Any
-from typing import cast
 from typing import Literal
 from typing import Self
 from typing import TypeVar
@@ -329,14 +328,17 @@ class ServerSideSession(SessionMixin):
         return self._persistence
 
     def _atomic(self, function: Callable[[], T]) -> T:
-        def change() -> T:
+        results: list[T] = []
+
+        def change() -> None:
             self._in_atomic = True
             try:
-                return function()
+                results.append(function())
             finally:
                 self._in_atomic = False
 
-        return cast(T, self._storing(lambda state: state.save(change)))
+        self._storing(lambda state: state.save(change))
+        return results[-1]
 
     def _take_flashes(self, *default: Any) -> Any:
         state = self._state
@@ -348,10 +350,10 @@ class ServerSideSession(SessionMixin):
         # Flask has looked, seen some, and gives no default.
         return default[0] if default else []
 
-    def _storing(self, operation: Callable[[Persistence], T]) -> T:
+    def _storing(self, operation: Callable[[Persistence], None]) -> None:
         self._refused = None
         try:
-            return operation(self._state)
+            operation(self._state)
         except StoreUnavailable:  # known to fail again, without another try
             raise
         except SessionError:

@@ -156,8 +156,8 @@ def store_what_was_refused(monkeypatch: pytest.MonkeyPatch, store: Store) -> Non
     """Store, and say that it was not."""
     settle, times = Persistence._settle, [0]
 
-    def unsure(self: Any, stored: Record, encoded: bytes) -> None:
-        settle(self, stored, encoded)
+    def unsure(self: Any, *arguments: Any) -> None:
+        settle(self, *arguments)
         times[0] += 1
         if times[0] % 50 == 0:
             raise SessionGone("it is stored, in fact")

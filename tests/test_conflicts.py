@@ -404,14 +404,14 @@ def test_a_counter_that_eight_count_to_a_thousand_reads_a_thousand(
     cookie = client.get_cookie("session")
     assert cookie is not None
 
-    @app.get("/count")
+    @app.get("/increment")
     def view() -> str:
         return str(session.atomic(count))
 
     def work(_: int) -> list[int]:
         worker = app.test_client()
         worker.set_cookie("session", cookie.value)
-        return [int(worker.get("/count").text) for _ in range(125)]
+        return [int(worker.get("/increment").text) for _ in range(125)]
 
     numbers = [number for numbers in at_once(8, work) for number in numbers]
     assert sorted(numbers) == [*range(1, 1001)]

@@ -253,11 +253,6 @@ def test_regenerating_gives_a_new_id_and_ends_the_old_one(
 ) -> None:
     app = make_app(backend)
 
-    @app.get("/regenerate")
-    def regenerate() -> str:
-        session.regenerate()  # type: ignore[attr-defined]
-        return ""
-
     client = app.test_client()
     client.get("/write?a=1")
     old = client.get_cookie("session")
@@ -278,11 +273,6 @@ def test_destroying_ends_the_session_and_a_new_one_may_begin(
     make_app: MakeApp, backend: Running
 ) -> None:
     app = make_app(backend)
-
-    @app.get("/destroy")
-    def destroy() -> str:
-        session.destroy()  # type: ignore[attr-defined]
-        return ""
 
     @app.get("/sign-out")
     def sign_out() -> str:
@@ -358,8 +348,8 @@ def test_a_new_id_does_not_bring_back_a_session_that_was_ended(
     app = make_app(backend)
     handles = []
 
-    @app.get("/regenerate")
-    def regenerate() -> str:
+    @app.get("/renew")
+    def renew() -> str:
         store_of(app).delete(session.handle)  # type: ignore[attr-defined]
         session.regenerate()  # type: ignore[attr-defined]
         handles.append(session.handle)  # type: ignore[attr-defined]
@@ -367,7 +357,7 @@ def test_a_new_id_does_not_bring_back_a_session_that_was_ended(
 
     client = app.test_client()
     client.get("/write?a=1")
-    answer = client.get("/regenerate")
+    answer = client.get("/renew")
     assert "Set-Cookie" not in answer.headers
     assert not is_alive(app, handles[0])
     assert client.get("/read").json == {}
@@ -379,8 +369,8 @@ def test_a_new_id_keeps_the_end_of_the_session_unless_somebody_signs_in(
     app = make_app(SESSION_ABSOLUTE_LIFETIME=1000)
     store_of(app).clock = clock = Clock()
 
-    @app.get("/regenerate")
-    def regenerate() -> str:
+    @app.get("/renew")
+    def renew() -> str:
         session.regenerate()  # type: ignore[attr-defined]
         session.update(request.args)
         return ""
@@ -393,11 +383,11 @@ def test_a_new_id_keeps_the_end_of_the_session_unless_somebody_signs_in(
     client = app.test_client()
     client.get("/write?a=1")
     clock.advance(400)
-    client.get("/regenerate")
+    client.get("/renew")
     assert client.get("/left").text == "600"
     clock.advance(599)
     assert client.get("/read").json == {"a": "1"}
-    client.get("/regenerate?_user_id=ada")
+    client.get("/renew?_user_id=ada")
     clock.advance(999)
     assert client.get("/read").json == {"a": "1", "_user_id": "ada"}
     clock.advance(1)

@@ -1,0 +1,46 @@
+"""When a session ends: some time after its last use, and at its deadline in any case.
+
+The end moves only from time to time. With it the cookie is sent again, and a cookie that is
+still on its way when another request gets a new id takes the browser back to the old one.
+"""
+
+from __future__ import annotations
+
+from .config import Settings
+from .stores import Record
+
+
+def deadline_from(now: int, settings: Settings) -> int | None:
+    """When a session that begins now ends however much it is used."""
+    absolute = settings.absolute_lifetime
+    return None if absolute is None else now + int(absolute * 1000)
+
+
+def used(
+    record: Record, now: int, lifetime: int, settings: Settings, at_once: bool = False
+) -> Record:
+    """The record as used now, with its end moved if that is due or its lifetime is a new one.
+
+    :param lifetime: in milliseconds.
+    :param at_once: whether its end moves in any case.
+    """
+    expires = _end_of(record, now, lifetime)
+    if lifetime == record.lifetime and not at_once and not _is_due(record, expires, settings):
+        expires = record.expires
+    return record._replace(seen=now, expires=expires, lifetime=lifetime)
+
+
+def touch_is_due(record: Record, now: int, settings: Settings) -> bool:
+    """Whether to extend a session that was only read."""
+    expires = _end_of(record, now, record.lifetime)
+    return settings.touch_on_read and _is_due(record, expires, settings)
+
+
+def _end_of(record: Record, now: int, lifetime: int) -> int:
+    end = now + lifetime
+    return end if record.deadline is None else min(end, record.deadline)
+
+
+def _is_due(record: Record, expires: int, settings: Settings) -> bool:
+    interval = min(settings.touch_interval * 1000, record.lifetime / 10)
+    return expires - record.expires >= max(1, interval)

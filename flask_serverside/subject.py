@@ -1,0 +1,32 @@
+"""Whose session it is: what stands under ``SESSION_SUBJECT_KEY``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from .errors import SerializationError
+
+
+def subject_of(data: Mapping[str, Any], key: str | None) -> str | None:
+    """The subject as a string; ``None``: nobody has signed in, or no key says who.
+
+    :raises SerializationError: the value under the key is none that could be looked up.
+    """
+    value = None if key is None else data.get(key)
+    if value is None or value == "":
+        return None
+    subject = str(value)
+    if (
+        not isinstance(value, str | int | UUID)
+        or isinstance(value, bool)
+        or len(subject) > 255
+        or not subject.isprintable()
+    ):
+        raise SerializationError(
+            f"session[{key!r}] says whose session it is: expected a string of 1 to 255 "
+            "printable characters, an int or a UUID. Set SESSION_SUBJECT_KEY to None if "
+            "it is something else. The stored session is unchanged."
+        )
+    return subject
