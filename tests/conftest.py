@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import os
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -194,9 +193,9 @@ def make_app() -> Callable[..., Flask]:
 #: Collect between tests only. CPython 3.11 raises SystemError when a finalizer runs while
 #: source is parsed, as pytest and hypothesis do at any time.
 gc.disable()
-FINISHED = itertools.count(1)
+LITTLE_GARBAGE = 200_000
 
 
 def pytest_runtest_logfinish() -> None:
-    if next(FINISHED) % 25 == 0:
+    if gc.get_count()[0] > LITTLE_GARBAGE:
         gc.collect()

@@ -140,6 +140,7 @@ def test_a_missing_compare_is_found(
     assert_found(app, "acknowledged write is gone")
 
 
+@pytest.mark.group("memory")
 @pytest.mark.usefixtures("often_switched")
 @pytest.mark.parametrize("plant", faults.OTHERS, ids=lambda plant: plant.__name__)
 def test_a_broken_promise_is_found(

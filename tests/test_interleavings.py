@@ -25,6 +25,8 @@ from flask_serverside import session_conflict
 from flask_serverside.identity import handle_of
 from flask_serverside.stores import Record
 
+pytestmark = pytest.mark.group("memory")
+
 SIGN_INS = ("/sign-in?user=grace", "/sign-in?user=grace&keep=no")
 SIGN_OUTS = ("/destroy", "/destroy-and-flash", "/clear", "/pop-user")
 OTHERS = ("/read", "/write?x=1", "/flash", "/take")
