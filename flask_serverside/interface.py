@@ -20,6 +20,7 @@ from .config import secret_keys
 from .config import Settings
 from .errors import SessionError
 from .identity import Identity
+from .persistence import Cookie
 from .persistence import Services
 from .session import ServerSideSession
 from .stores import Store
@@ -79,29 +80,34 @@ class ServerSideSessionInterface(SessionInterface):
         Flask is not about to send, such as Flask-SocketIO's, cannot give the client an id.
         """
         assert isinstance(session, ServerSideSession)
-        if session.accessed:
-            response.vary.add("Cookie")
         if session.abandoned:
             # Flask calls again with the answer to the error that the first call raised.
+            self._tell(app, session, response)
             return
-        if not session.finishing and _is_current(session):
-            session.seal()
+        session.late = not session.finishing and _is_current(session)
         session.abandoned = True
         try:
             session.finish()
+            session.abandoned = False
         except SessionError as error:
             if not session.finishing:
                 raise
             _answer_instead(app, response, error)
-            return
-        session.abandoned = False
-        if session.cookie is not None:
-            self._set_cookie(app, session, response)
-        if session.finishing and response.is_streamed:
-            session.seal()
+        self._tell(app, session, response)
+        if session.finishing and response.is_streamed and not session.abandoned:
+            session.late = True
             response.call_on_close(session.finish)
 
-    def _set_cookie(self, app: Flask, session: ServerSideSession, response: Response) -> None:
+    def _tell(self, app: Flask, session: ServerSideSession, response: Response) -> None:
+        """Give the client its cookie. It is also owed one for what was stored before a save
+        has failed.
+        """
+        if session.accessed:
+            response.vary.add("Cookie")
+        if session.cookie is not None:
+            self._set_cookie(app, session.cookie, response)
+
+    def _set_cookie(self, app: Flask, cookie: Cookie, response: Response) -> None:
         attributes: dict[str, Any] = {
             "domain": self.get_cookie_domain(app),
             "path": self.get_cookie_path(app),
@@ -112,18 +118,13 @@ class ServerSideSessionInterface(SessionInterface):
         if app.config.get("SESSION_COOKIE_PARTITIONED"):  # since Flask 3.1
             attributes["partitioned"] = True
         name = self.get_cookie_name(app)
-        if session.cookie == "clear":
+        if cookie.sid is None:
             response.delete_cookie(name, **attributes)
         else:
             services = self._services_for(app)
             assert services is not None
-            response.set_cookie(
-                name,
-                services.identity.sign(session.sid),
-                max_age=session.max_age,
-                **attributes,
-            )
-        response.vary.add("Cookie")
+            signed = services.identity.sign(cookie.sid)
+            response.set_cookie(name, signed, max_age=cookie.max_age, **attributes)
 
     def _services_for(self, app: Flask) -> Services | None:
         """Made anew when one of the keys changes that Flask looks up at each request."""
@@ -182,4 +183,4 @@ def _answer_instead(app: Flask, response: Response, error: SessionError) -> None
     response.headers = answer.headers
     response.response = answer.response
     response.direct_passthrough = answer.direct_passthrough
-    response.vary.add("Cookie")
+    response.call_on_close(answer.close)

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from typing import Literal
 from typing import NamedTuple
 from typing import TypeVar
 
@@ -34,6 +33,7 @@ from .lifetimes import deadline_from
 from .lifetimes import touch_is_due
 from .lifetimes import used
 from .merge import merge
+from .merge import mine_wins
 from .signals import session_conflict
 from .stores import ATTEMPTS
 from .stores import Record
@@ -45,6 +45,7 @@ log = logging.getLogger("flask_serverside")
 
 A = TypeVar("A")
 R = TypeVar("R")
+
 #: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
 PERMANENT = "_permanent"
 
@@ -58,6 +59,15 @@ class Services:
     store: Store
     codec: Codec
     identity: Identity
+
+
+class Cookie(NamedTuple):
+    """What the client is to be told."""
+
+    #: The id; ``None``: the cookie is to be cleared.
+    sid: str | None
+    #: Seconds; ``None``: until the browser ends.
+    max_age: int | None = None
 
 
 class Known(NamedTuple):
@@ -75,21 +85,22 @@ class Persistence:
     def __init__(self, services: Services) -> None:
         self._services = services
         self.data: dict[str, Any] = {}
-        #: What the response has to do about the cookie.
-        self.cookie: Literal["send", "clear"] | None = None
-        #: Whether the client can be told no more: the headers of the response are out.
+        #: What the client is still to be told; ``None``: nothing.
+        self.cookie: Cookie | None = None
+        #: Whether the client can be told nothing any more: its response is on the way.
         self.late = False
-        #: Whether the session under the client's id has ended, and not by this request. Then
-        #: this request leaves the cookie alone: another one has set or cleared it.
-        self.ended = False
+        #: Whether the session that the client has the id of was ended, and not by this
+        #: request: another one has set or cleared the cookie, and this one leaves it alone.
+        self.dead = False
+        self._tombstone: Record | None = None  # what was loaded of it, if it was dead then
+        self._dead_subject: str | None = None  # whose it was, if it was alive then
         self._sid: str | None = None
         self._known: Known | None = None
-        self._former: Known | None = None  # under the old id, until it is superseded
-        self._tombstone: Record | None = None
+        self._former: Known | None = None  # under the old id, until that is superseded
         self._renewed = False
-        self._whole = False
+        self._whole = False  # it was cleared: what others add is not to be kept
         self._was_permanent = False
-        self._lifetime: float | None = None
+        self._lifetime: int | None = None  # if it was set in this request
         self._failure: StoreUnavailable | None = None
 
     # -- what is known about it
@@ -114,17 +125,20 @@ class Persistence:
         return bool(self.data.get(PERMANENT, self._services.settings.permanent))
 
     @property
-    def lifetime(self) -> float:
-        """In seconds."""
+    def lifetime(self) -> int:
+        """In milliseconds."""
         if self._lifetime is not None:
             return self._lifetime
-        if self._known is not None:
-            return self._known.record.lifetime / 1000
-        return self._services.settings.lifetime
+        known = self._former or self._known
+        return self._default_lifetime if known is None else known.record.lifetime
 
     @lifetime.setter
-    def lifetime(self, value: float) -> None:
+    def lifetime(self, value: int) -> None:
         self._lifetime = value
+
+    @property
+    def _default_lifetime(self) -> int:
+        return int(self._services.settings.lifetime * 1000)
 
     @property
     def subject(self) -> str | None:
@@ -134,11 +148,29 @@ class Persistence:
     def modified(self) -> bool:
         return self._changed(self.encoded())
 
+    @property
+    def pending(self) -> tuple[object, ...]:
+        """The same at two moments if nothing was done to the session between them."""
+        try:
+            encoded = self.encoded()
+        except SerializationError:
+            encoded = None
+        return encoded, self._known, self._former, self._whole, self._lifetime
+
     def encoded(self) -> bytes:
         """The data as bytes; none at all if there is nothing to be kept."""
         if not self.data or self.data.keys() == {PERMANENT}:
             return b""
         return self._services.codec.encode(self.data)
+
+    def _changed(self, encoded: bytes) -> bool:
+        if self._known is None:
+            return bool(encoded)
+        return (
+            encoded != self._known.base
+            or self.lifetime != self._known.record.lifetime
+            or self._whole  # somebody may have added what is to be taken, too
+        )
 
     # -- loading
 
@@ -146,10 +178,18 @@ class Persistence:
         """Begin with what is stored under this id, if anything is."""
         self._take(sid, self._standing(self._services.store.load, handle_of(sid)))
 
+    def reload(self) -> None:
+        """Forget what this request has changed, and look at the store again."""
+        known = self._former or self._known
+        record = known and self._standing(self._services.store.load, known.record.handle)
+        self._forget()
+        if known is not None and not self._take(known.sid, record):
+            self._gone(known.record)
+
     def _take(self, sid: str, record: Record | None) -> bool:
         """Be the session in this record, if it can be. A tombstone is remembered."""
         if record is not None and record.ended:
-            self.ended, self._tombstone = True, record
+            self.dead, self._tombstone = True, record
         data = self._decoded(record)
         if record is None or data is None:
             return False
@@ -158,19 +198,15 @@ class Persistence:
         self._was_permanent = self.permanent
         return True
 
+    def _begin(self, data: dict[str, Any]) -> None:
+        """Be a session that is not stored yet."""
+        self.data, self._known, self._sid = data, None, None
+
     def _forget(self) -> None:
-        """Be a session that is not stored, and nothing that was asked for is left to do."""
+        """Be an empty session of which nothing that was asked for is left to do."""
         self._begin({})
         self._former = self._lifetime = None
         self._renewed = self._whole = False
-
-    def reload(self) -> None:
-        """Forget what this request has changed, and look at the store again."""
-        known = self._former or self._known
-        record = known and self._standing(self._services.store.load, known.record.handle)
-        self._forget()
-        if known is not None and not self._take(known.sid, record):
-            self._gone(known.record, dropped=True)
 
     # -- saving
 
@@ -189,15 +225,28 @@ class Persistence:
             if self._save_once(self._known, change):
                 return
 
+    def touch(self) -> None:
+        """Extend the session, and nothing else."""
+        if self._known is None:
+            return
+        touched = self._used(self._known.record, at_once=True)
+        if self._standing(self._services.store.touch, touched):
+            self._known = self._known._replace(record=touched._replace(token=None))
+            if self.permanent:
+                self._owe_cookie(self._known)
+
     def _save_first(self, change: Callable[[], object] | None) -> None:
         with self._doing(change):
             encoded = self.encoded()
             if self.late and (encoded or self._former is not None):
                 self._warn_undeliverable()
-            elif encoded and self._create(encoded):
-                self.cookie = "send"
+            elif encoded:
+                self._create(encoded)
+                if self._known is not None:
+                    self._owe_cookie(self._known)
             elif self._whole and self._tombstone is not None:
                 self._end(self._tombstone)
+            self._whole = False
 
     def _save_once(self, known: Known, change: Callable[[], object] | None) -> bool:
         """Whether nothing is left to be done. If not, what others have saved is merged."""
@@ -216,36 +265,85 @@ class Persistence:
                 self._too_late(known, standing)
             else:
                 undo()
-                self._known = self._merged(known, standing, theirs)
+                self._known = self._merged(known, standing, theirs, in_part=change is not None)
                 return False
             return True
 
     @contextmanager
     def _doing(self, change: Callable[[], object] | None) -> Iterator[Callable[[], None]]:
-        """Do a change to the data, and undo it if what follows fails."""
-        before = b"" if change is None else self._services.codec.encode(self.data)
+        """Do a change to the session, and undo it if what follows fails."""
+        if change is None:
+            yield lambda: None
+            return
+        data, whole, lifetime = self.data, self._whole, self._lifetime
+        before = self._services.codec.encode(data)
 
         def undo() -> None:
-            if change is not None and not self.ended:
-                self.data = self._services.codec.decode(before)
+            if self.data is data:  # not if others' changes were merged, or it has ended
+                self.data = self._as_before(before)
+                self._whole, self._lifetime = whole, lifetime
 
         try:
-            if change is not None:
-                change()
+            change()
             yield undo
         except BaseException:
             undo()
             raise
 
-    def touch(self) -> None:
-        """Extend the session, and nothing else."""
-        if self._known is None:
+    def _as_before(self, encoded: bytes) -> dict[str, Any]:
+        """The data as it was, with the very objects that have not changed since: a view may
+        have hold of them.
+        """
+        codec = self._services.codec
+        return merge(self.data, self.data, codec.decode(encoded), codec.fingerprint)
+
+    def _next(self, record: Record, encoded: bytes) -> Record:
+        """The record as it is to be stored: the next version, or a tombstone."""
+        if not encoded:
+            return record.tombstone(self._now(), self._remembered)
+        return self._used(record)._replace(
+            payload=encoded, version=record.version + 1, subject=self.subject
+        )
+
+    def _settle(self, known: Known, stored: Record, encoded: bytes) -> None:
+        self._whole = False
+        if stored.ended:
+            if self.late:
+                self._reaching(self._services.store.delete, stored.handle)
+            self.cookie = Cookie(None)
+            self._begin(self.data)
             return
-        touched = self._used(self._known.record, at_once=True)
-        if self._standing(self._services.store.touch, touched):
-            self._known = self._known._replace(record=touched._replace(token=None))
-            if self.permanent:
-                self.cookie = "send"
+        self._known = Known(known.sid, stored._replace(token=None), encoded)
+        moved = stored.expires != known.record.expires
+        if (self.permanent and moved) or self.permanent != self._was_permanent:
+            self._owe_cookie(self._known)
+        self._was_permanent = self.permanent
+
+    def _create(self, encoded: bytes) -> None:
+        now, subject = self._now(), self.subject
+        deadline = deadline_from(now, self._services.settings)
+        record = Record(handle_of(self.sid), encoded, 1, now, now, 0, 0, deadline, subject)
+        if self._former is not None and self._former.record.subject == subject:
+            # A new id alone is not a new session: only signing in begins its time anew.
+            old = self._former.record
+            record = record._replace(created=old.created, deadline=old.deadline)
+        record = self._used(record)
+        # Who signs in begins a session of their own, whatever became of the old one. Who was
+        # signed in by the old one does not sign in by saying so again.
+        signs_in = self._renewed and subject not in (None, self._dead_subject)
+        if (self.dead and not signs_in) or record.expires <= now:
+            self._gone(self._tombstone or record)
+            return
+        if not self._reaching(self._services.store.create, record):
+            raise SessionConflict(f"There is a session {record.handle} already.")
+        self._known = Known(self.sid, record, encoded)
+        self._was_permanent = self.permanent
+        self.dead = False
+
+    def _owe_cookie(self, known: Known) -> None:
+        """The client is to be told the id, or that its cookie lives longer."""
+        seconds = (known.record.expires - known.record.seen) // 1000
+        self.cookie = Cookie(known.sid, seconds if self.permanent else None)
 
     # -- a new id, and the end
 
@@ -253,9 +351,9 @@ class Persistence:
         """Go on under a new id, from the next save on."""
         self._renewed = True
         self._former = self._known or self._former
-        self._lifetime = self.lifetime if keep else None
         if not keep:
             self.clear()
+            self._lifetime = self._default_lifetime
         self._begin(self.data)
 
     def clear(self) -> None:
@@ -267,17 +365,14 @@ class Persistence:
         """End the session now, under whatever id it goes on, and begin an empty one."""
         held = [known.record for known in (self._former, self._known) if known is not None]
         self._forget()
+        self.cookie = None
         if self._tombstone is not None:
             self._end(self._tombstone)
         for record in held:
             if self._end(record):
-                self.cookie = "clear"
+                self.cookie = Cookie(None)
             else:
-                self.ended = True
-
-    def _begin(self, data: dict[str, Any]) -> None:
-        """Be a session that is not stored yet."""
-        self.data, self._known, self._sid = data, None, None
+                self._die(record)
 
     def _end(self, record: Record) -> bool:
         return self._reaching(self._services.store.end, record, self._remembered)
@@ -289,25 +384,6 @@ class Persistence:
         """
         return 0.0 if self.late else REMEMBERED
 
-    def _create(self, encoded: bytes) -> bool:
-        now, subject = self._now(), self.subject
-        deadline = deadline_from(now, self._services.settings)
-        record = Record(handle_of(self.sid), encoded, 1, now, now, 0, 0, deadline, subject)
-        if self._former is not None and self._former.record.subject == subject:
-            # A new id alone is not a new session: only signing in begins its time anew.
-            old = self._former.record
-            record = record._replace(created=old.created, deadline=old.deadline)
-        record = self._used(record)
-        # Who signs in begins a session of their own, whatever became of the old one.
-        begins = not self.ended or (self._renewed and subject is not None)
-        if not begins or record.expires <= now:
-            self._gone(self._tombstone or record, dropped=True)
-            return False
-        if not self._reaching(self._services.store.create, record):
-            raise SessionConflict(f"There is a session {record.handle} already.")
-        self._known = Known(self.sid, record, encoded)
-        return True
-
     def _move(self) -> None:
         """Store the session under its new id first, then end it under the old one: at each
         moment one of them is valid, and of several requests that do this at once, one.
@@ -316,14 +392,16 @@ class Persistence:
         assert former is not None
         try:
             for _ in self._attempts(former.record):
-                if not self._put(self.encoded()):
+                self._put(self.encoded())
+                if self._former is None:
                     return
                 tombstone = self._superseding(former.record)
                 standing = self._standing(self._services.store.replace, tombstone)
                 if standing is tombstone:
-                    self.cookie = "clear" if self._known is None else "send"
-                    self._former = None
-                    self._whole = False
+                    self._former, self._whole = None, False
+                    self.cookie = Cookie(None)
+                    if self._known is not None:
+                        self._owe_cookie(self._known)
                     return
                 theirs = self._decoded(standing)
                 if standing is None or theirs is None:
@@ -335,26 +413,22 @@ class Persistence:
             if self._former is not None:
                 self._withdraw()
 
-    def _put(self, encoded: bytes) -> bool:
+    def _put(self, encoded: bytes) -> None:
         """Store the session under its new id, which nobody has been told yet."""
         if not encoded:
             self._withdraw()
         elif self._known is None:
-            return self._create(encoded)
-        elif encoded != self._known.base:
+            self._create(encoded)
+        elif self._changed(encoded):
             mine = self._next(self._known.record, encoded)
-            if self._reaching(self._services.store.replace, mine) is not mine:
-                self._gone(mine, dropped=True)  # revoked
-                return False
-            self._known = Known(self.sid, mine, encoded)
-        return True
+            if self._reaching(self._services.store.replace, mine) is mine:
+                self._known = Known(self.sid, mine, encoded)
+            else:
+                self._gone(mine)  # revoked
 
     def _superseding(self, old: Record) -> Record:
-        """What takes the old record's place. It leads on only as long as nobody signs in or
-        out: an id from before that has no say any more.
-        """
-        new = self.record
-        successor = new.handle if new is not None and new.subject == old.subject else None
+        """What takes the old record's place, and says where the session goes on."""
+        successor = None if self._known is None else self._known.record.handle
         return old.tombstone(self._now(), REMEMBERED, successor)
 
     def _withdraw(self) -> None:
@@ -365,8 +439,8 @@ class Persistence:
     # -- what others have done meanwhile
 
     def _attempts(self, record: Record) -> Iterator[int]:
-        """As many as there may be. At first without a pause: who pauses loses to those who come
-        anew, who do not, and it has waited longest already.
+        """As many as there may be. At first without a pause: who pauses loses to those who
+        come anew, who do not, and it has waited longest already.
 
         :raises SessionConflict: there were as many.
         """
@@ -380,9 +454,16 @@ class Persistence:
             "request tried to. What this request changed is not stored."
         )
 
-    def _merged(self, known: Known, standing: Record, theirs: dict[str, Any]) -> Known:
-        """Apply my changes to what somebody else has saved. Returns what is known now."""
+    def _merged(
+        self, known: Known, standing: Record, theirs: dict[str, Any], in_part: bool = False
+    ) -> Known:
+        """Apply my changes to what somebody else has saved. Returns what is known now.
+
+        :param in_part: never overwrite all of theirs, even if that is what is configured.
+        """
         codec, resolve = self._services.codec, self._services.settings.resolve
+        if resolve is None and in_part:
+            resolve = mine_wins
         if resolve is None or self._whole:
             self._report(standing, "overwritten")
             return Known(known.sid, standing, standing.payload)
@@ -397,20 +478,23 @@ class Persistence:
 
     def _too_late(self, known: Known, standing: Record | None) -> None:
         """The session has ended, or was given another id, since it was loaded."""
-        dropped, whose, was = bool(self.encoded()), self.subject, known.record.subject
-        signs_in = self._renewed and whose is not None and whose != was
-        signs_out = not dropped or (was is not None and whose != was)
+        subject, was = self.subject, known.record.subject
+        cleared = self._whole and not self.encoded()
+        signs_in = self._renewed and subject not in (None, was)
+        signs_out = cleared or (was is not None and subject != was)
         # Who signs out does not stay signed in because the session has another id by now.
         ended = signs_out and standing is not None and self._end(standing)
         if signs_in:
             self._begin(self._own_changes(known))
-            self._former, self.ended = None, True
-            if self._create(self.encoded()):
-                self.cookie = "send"
-            return
-        self._gone(known.record, dropped)
-        if ended:
-            self.cookie = "clear"
+            self._former = None
+            self._save_first(None)
+        elif cleared:  # which was to be done
+            self._forget()
+            self._die(known.record)
+        else:
+            self._gone(known.record)
+        if ended and not signs_in:
+            self.cookie = Cookie(None)
 
     def _own_changes(self, known: Known) -> dict[str, Any]:
         """Only what this request has set: nothing of a session that has ended."""
@@ -419,14 +503,10 @@ class Persistence:
             return self.data
         return merge(codec.decode(known.base), self.data, {}, codec.fingerprint)
 
-    def _gone(self, record: Record, dropped: bool) -> None:
-        """Be the session that has ended: it stays so, and the cookie is left to whoever
-        has ended it.
-        """
-        self._begin({})
-        self._former, self.cookie, self.ended = None, None, True
-        if not dropped:
-            return
+    def _gone(self, record: Record) -> None:
+        """Be the session that has ended: it stays so, and what was changed is dropped."""
+        self._forget()
+        self._die(record)
         self._report(record, "gone")
         if self._services.settings.on_gone == "raise":
             raise SessionGone(
@@ -434,6 +514,11 @@ class Persistence:
                 "this request changed is not stored."
             )
         log.info("Session %s has ended meanwhile: changes are dropped.", record.handle)
+
+    def _die(self, record: Record) -> None:
+        if not self.dead:
+            self._dead_subject = record.subject
+        self.dead, self.cookie = True, None
 
     def _report(self, record: Record, reason: str) -> None:
         session_conflict.send(
@@ -450,41 +535,10 @@ class Persistence:
             stacklevel=2,
         )
 
-    # -- records
-
-    def _changed(self, encoded: bytes) -> bool:
-        if self._known is None:
-            return bool(encoded)
-        return encoded != self._known.base or (
-            self._lifetime is not None
-            and self._known.record.lifetime != int(self._lifetime * 1000)
-        )
-
-    def _next(self, record: Record, encoded: bytes) -> Record:
-        """The record as it is to be stored: the next version, or a tombstone."""
-        if not encoded:
-            return record.tombstone(self._now(), self._remembered)
-        return self._used(record)._replace(
-            payload=encoded, version=record.version + 1, subject=self.subject
-        )
-
-    def _settle(self, known: Known, stored: Record, encoded: bytes) -> None:
-        self._whole = False
-        if stored.ended:
-            if self.late:
-                self._reaching(self._services.store.delete, stored.handle)
-            self.cookie = "clear"
-            self._begin(self.data)
-            return
-        moved = stored.expires != known.record.expires
-        if (self.permanent and moved) or self.permanent != self._was_permanent:
-            self.cookie = "send"
-        self._was_permanent = self.permanent
-        self._known = Known(known.sid, stored._replace(token=None), encoded)
+    # -- time
 
     def _used(self, record: Record, at_once: bool = False) -> Record:
-        lifetime = int(self.lifetime * 1000)
-        return used(record, self._now(), lifetime, self._services.settings, at_once)
+        return used(record, self._now(), self.lifetime, self._services.settings, at_once)
 
     def _now(self) -> int:
         return self._services.store.now()

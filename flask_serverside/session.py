@@ -10,18 +10,17 @@ from datetime import datetime
 from datetime import timedelta
 from datetime import UTC
 from typing import Any
-from typing import Literal
 from typing import Self
 from typing import TypeVar
 
 from flask.sessions import SessionMixin
 
 from . import values
-from .errors import SerializationError
 from .errors import SessionError
 from .errors import StoreUnavailable
 from .identity import handle_of
 from .merge import FLASHES
+from .persistence import Cookie
 from .persistence import PERMANENT
 from .persistence import Persistence
 from .persistence import Services
@@ -54,7 +53,7 @@ class ServerSideSession(SessionMixin):
         self._persistence = Persistence(services)
         self._loaded = False
         self._in_atomic = False
-        self._refused: tuple[bytes | None] | None = None  # the data whose save() has failed
+        self._refused: tuple[object, ...] | None = None  # what save() has failed to store
 
     # -- the mapping
 
@@ -194,12 +193,12 @@ class ServerSideSession(SessionMixin):
 
         :raises ConfigurationError: it is set to something that is no such time.
         """
-        return timedelta(seconds=self._state.lifetime)
+        return timedelta(milliseconds=self._state.lifetime)
 
     @lifetime.setter
     def lifetime(self, value: timedelta | float) -> None:
         seconds = values.duration({"session.lifetime": value}, "session.lifetime", 0)
-        self._state.lifetime = seconds
+        self._state.lifetime = int(seconds * 1000)
 
     # -- what a view may do besides reading and writing
 
@@ -295,19 +294,24 @@ class ServerSideSession(SessionMixin):
     # -- what the interface needs
 
     @property
-    def cookie(self) -> Literal["send", "clear"] | None:
-        """What the response has to do about the cookie."""
+    def cookie(self) -> Cookie | None:
+        """What the client is still to be told."""
         return self._persistence.cookie
 
-    def seal(self) -> None:
-        """From now on the client can be told nothing more: its response is on the way, or
+    @property
+    def late(self) -> bool:
+        """Whether the client can be told nothing any more: its response is on the way, or
         there is none.
         """
-        self._persistence.late = True
+        return self._persistence.late
+
+    @late.setter
+    def late(self, value: bool) -> None:
+        self._persistence.late = value
 
     def finish(self) -> None:
-        """Save, unless an explicit :meth:`save` has failed with the same data."""
-        if self._refused is None or self._refused != (self._encoded_or_none(),):
+        """Save, unless an explicit :meth:`save` has failed and nothing was done since."""
+        if self._refused is None or self._refused != self._persistence.pending:
             self.save()
 
     # -- within
@@ -331,24 +335,27 @@ class ServerSideSession(SessionMixin):
         results: list[T] = []
 
         def change() -> None:
+            results.clear()
             self._in_atomic = True
             try:
                 results.append(function())
             finally:
                 self._in_atomic = False
 
-        self._storing(lambda state: state.save(change))
-        return results[-1]
+        try:
+            self._storing(lambda state: state.save(change))
+        finally:
+            if not results:  # it has failed by itself: nothing was refused
+                self._refused = None
+        return results[0]
 
     def _take_flashes(self, *default: Any) -> Any:
-        state = self._state
-        if state.record is None and not state.moving:
+        if self._state.record is None and not self._state.moving:
             return self._data.pop(FLASHES)  # nobody else knows them
-        messages = self._atomic(lambda: self._data.pop(FLASHES, None))
-        if messages is not None and not state.ended:
-            return messages
         # Flask has looked, seen some, and gives no default.
-        return default[0] if default else []
+        nothing = default[0] if default else []
+        messages = self._atomic(lambda: self._data.pop(FLASHES, nothing))
+        return nothing if self._state.dead else messages
 
     def _storing(self, operation: Callable[[Persistence], None]) -> None:
         self._refused = None
@@ -356,15 +363,9 @@ class ServerSideSession(SessionMixin):
             operation(self._state)
         except StoreUnavailable:  # known to fail again, without another try
             raise
-        except SessionError:
-            self._refused = (self._encoded_or_none(),)
+        except BaseException:
+            self._refused = self._state.pending
             raise
-
-    def _encoded_or_none(self) -> bytes | None:
-        try:
-            return self._state.encoded()
-        except SerializationError:
-            return None
 
     def _not_in_atomic(self, name: str) -> None:
         if self._in_atomic:

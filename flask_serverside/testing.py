@@ -302,7 +302,7 @@ class StoreContract:
         assert store.end(record, remembered=30)
         standing = store.load(record.handle)
         assert standing is not None
-        assert (standing.ended, standing.payload, standing.subject) == (True, b"", None)
+        assert (standing.ended, standing.payload) == (True, b"")
         assert not store.touch(record)
         refused = store.replace(saved_again(record, b"back?"))
         assert refused is not None
@@ -334,6 +334,17 @@ class StoreContract:
         assert standing is not None
         assert standing.ended
         assert not store.end(old)
+
+    def test_ending_does_not_follow_to_another_subject(self, store: Store) -> None:
+        old, new = new_record(store), new_record(store)
+        store.create(old)
+        store.create(new)
+        store.replace(old.tombstone(store.now(), 30, new.handle))
+        store.replace(saved_again(new, b"signed in", subject="alice"))
+        assert not store.end(old)
+        standing = store.load(new.handle)
+        assert standing is not None
+        assert not standing.ended
 
     def test_ending_and_saving_at_once_ends(self, store: Store) -> None:
         for _ in range(10):

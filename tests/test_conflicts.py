@@ -25,6 +25,7 @@ from flask_serverside import session_conflict
 from flask_serverside import SessionConflict
 from flask_serverside import SessionError
 from flask_serverside import SessionGone
+from flask_serverside import SessionTooLarge
 from flask_serverside.testing import at_once
 from flask_serverside.testing import Clock
 
@@ -649,3 +650,374 @@ def test_threads_that_add_messages_have_all_of_them_shown(
     at_once(4, work)
     seen += client.get("/shown").json or []
     assert sorted(seen) == sorted(f"{n}-{turn}" for n in range(4) for turn in range(15))
+
+
+# -- several of these in one request
+
+
+def dead_session(app: Flask, **data: Any) -> FlaskClient:
+    """A client whose session was ended by another request, which it has not heard of."""
+    client = client_of(app, **data)
+    record = store_of(app).load(in_a_view(app, client, lambda: session.handle))
+    assert record is not None
+    store_of(app).end(record)
+    return client
+
+
+def test_with_last_atomic_and_messages_are_right_all_the_same(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="last")
+    client = client_of(app, count=0, _flashes=[("message", "hello")])
+    runs = []
+
+    def function(session: Any) -> int:
+        runs.append(1)
+        if len(runs) == 1:
+            meanwhile(app, lambda theirs: theirs.update(count=1, _flashes=[]))
+        return count(session)
+
+    def view() -> list[Any]:
+        return [session.atomic(function), get_flashed_messages()]
+
+    assert in_a_view(app, client, view) == [2, []]
+
+
+def test_clearing_in_an_atomic_function_is_done_again_too(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, count=0)
+    runs = []
+
+    def function(session: Any) -> None:
+        number = session["count"]
+        session.clear()
+        runs.append(1)
+        if len(runs) == 1:
+            meanwhile(app, lambda theirs: theirs.update(count=1))
+        session["count"] = number + 1
+
+    in_a_view(app, client, lambda: session.atomic(function))
+    assert client.get("/read").json == {"count": 2}
+
+
+def test_a_clear_that_was_undone_takes_nothing(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def fail(session: Any) -> None:
+        session.clear()
+        session.lifetime = 5
+        raise KeyboardInterrupt
+
+    def view() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            session.atomic(fail)
+        assert session.lifetime == timedelta(days=31)
+        session["mine"] = 1
+        meanwhile(app, lambda theirs: theirs.update(theirs=1))
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1, "mine": 1, "theirs": 1}
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_clear_counts_until_it_is_saved_and_no_longer(make_app: MakeApp, saved: bool) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def view() -> None:
+        session.clear()
+        session["a"] = 1
+        if saved:
+            session.save()
+        meanwhile(app, lambda theirs: theirs.update(theirs=1))
+        session["b"] = 1
+
+    in_a_view(app, client, view)
+    expected = {"a": 1, "b": 1} | ({"theirs": 1} if saved else {})
+    assert client.get("/read").json == expected
+
+
+def test_a_clear_into_a_new_id_counts_until_it_is_saved(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def view() -> None:
+        session.regenerate(keep=False)
+        session["b"] = 1
+        session.save()
+        meanwhile(app, lambda theirs: theirs.update(theirs=1))
+        session["c"] = 1
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"b": 1, "theirs": 1, "c": 1}
+
+
+def test_after_signing_in_with_a_dead_id_all_works_as_ever(make_app: MakeApp) -> None:
+    app = make_app()
+    client = dead_session(app)
+
+    def view() -> list[str]:
+        session.regenerate()
+        session["_user_id"] = "ada"
+        flash("hello")
+        session.save()
+        session["count"] = 0
+        session.save()
+        for _ in range(2):
+            meanwhile(app, lambda theirs: theirs.update(count=theirs["count"] + 1))
+        assert session.atomic(count) == 3
+        with pytest.raises(ZeroDivisionError):
+            session.atomic(lambda session: session.update(half=1 / 0))
+        return list(get_flashed_messages())
+
+    assert in_a_view(app, client, view) == ["hello"]
+    assert client.get("/read").json == {"_user_id": "ada", "count": 3}
+
+
+def test_nothing_of_a_session_that_has_ended_goes_to_who_signs_in(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, _user_id="ada", secret="hers")
+
+    def view() -> None:
+        end_meanwhile(app)
+        session.regenerate()
+        session["_user_id"] = "grace"
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"_user_id": "grace"}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("then", ["atomic", "messages", "save"])
+def test_who_was_signed_out_does_not_sign_in_by_what_was_loaded(
+    make_app: MakeApp, keep: bool, then: str
+) -> None:
+    app = make_app()
+    client = client_of(app, _user_id="ada", _flashes=[("message", "hello")])
+
+    def view() -> None:
+        user = session["_user_id"]
+        end_meanwhile(app)
+        session.regenerate(keep=keep)
+        if then == "atomic":
+            session.atomic(lambda session: session.update(_user_id=user))
+        elif then == "messages":
+            get_flashed_messages()
+        else:
+            session.save()
+        session["_user_id"] = user
+        session.save()
+        session.regenerate()
+        session["_user_id"] = user
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {}
+
+
+@pytest.mark.parametrize("before", ["touch", "begin"])
+@pytest.mark.parametrize("after", ["destroy", "write"])
+def test_no_cookie_is_sent_for_a_session_that_has_ended_by_then(
+    make_app: MakeApp, before: str, after: str
+) -> None:
+    app = make_app()
+    client = client_of(app) if before == "touch" else app.test_client()
+    cookie = client.get_cookie("session")
+
+    def view() -> None:
+        if before == "touch":
+            session.touch()
+        else:
+            session["a"] = 1
+            session.save()
+        end_meanwhile(app)
+        if after == "destroy":
+            session.destroy()
+        else:
+            session["a"] = 2
+
+    in_a_view(app, client, view)
+    assert client.get_cookie("session") == cookie
+
+
+def test_a_new_id_that_could_not_be_stored_is_given_to_nobody(make_app: MakeApp) -> None:
+    app = make_app(SESSION_MAX_SIZE=200)
+    client = client_of(app)
+
+    def view() -> None:
+        session.touch()
+        session.regenerate()
+        session["b"] = "x" * 1000
+        with pytest.raises(SessionTooLarge):
+            session.save()
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1}
+
+
+@pytest.mark.parametrize("propagate", [True, False])
+def test_what_was_stored_before_a_save_failed_is_not_lost_to_the_client(
+    make_app: MakeApp, propagate: bool
+) -> None:
+    app = make_app(SESSION_MAX_SIZE=200, TESTING=False)
+
+    @app.get("/sign-in")
+    def sign_in() -> str:
+        session.regenerate()
+        session["_user_id"] = "ada"
+        session.save()
+        session["b"] = "x" * 1000
+        return ""
+
+    if propagate:
+
+        @app.errorhandler(SessionTooLarge)
+        def sorry(error: SessionTooLarge) -> tuple[str, int]:
+            return "", 500
+
+    client = client_of(app)
+    assert client.get("/sign-in").status_code == 500
+    assert client.get("/read").json == {"a": 1, "_user_id": "ada"}
+
+
+@pytest.mark.parametrize("act", ["regenerate", "clear", "destroy", "lifetime"])
+def test_what_was_done_after_a_refused_save_is_done(make_app: MakeApp, act: str) -> None:
+    app = make_app(SESSION_ON_CONFLICT="error")
+    client = client_of(app)
+    old = client.get_cookie("session")
+    assert old is not None
+
+    def view() -> None:
+        session["a"] = "mine"
+        meanwhile(app, lambda theirs: theirs.update(a="theirs"))
+        with pytest.raises(SessionConflict):
+            session.save()
+        session.reload()
+        if act == "lifetime":
+            session.lifetime = 77
+        else:
+            getattr(session, act)()
+
+    in_a_view(app, client, view)
+    cookie = client.get_cookie("session")
+    if act == "lifetime":
+        assert in_a_view(app, client, lambda: session.lifetime) == timedelta(seconds=77)
+    else:
+        assert cookie is None or cookie.value != old.value
+
+
+def test_the_same_data_after_an_end_is_not_what_was_refused(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="error")
+    client = client_of(app)
+
+    def view() -> None:
+        session["a"] = "mine"
+        meanwhile(app, lambda theirs: theirs.update(a="theirs"))
+        with pytest.raises(SessionConflict):
+            session.save()
+        session.destroy()
+        session["a"] = "mine"
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": "mine"}
+
+
+def test_an_atomic_function_that_fails_does_not_take_other_changes_with_it(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def view() -> None:
+        session["b"] = 1
+        with pytest.raises(SessionError):
+            session.atomic(lambda session: session.save())
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1, "b": 1}
+
+
+def test_an_error_page_that_writes_has_nothing_saved(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(TESTING=False, SESSION_MAX_SIZE=200)
+
+    @app.get("/break")
+    def break_it() -> str:
+        session["b"] = "x" * 1000
+        return ""
+
+    @app.errorhandler(500)
+    def sorry(error: Exception) -> tuple[str, int]:
+        session.pop("b", None)
+        flash("sorry")
+        return "", 500
+
+    client = client_of(app)
+    assert client.get("/break").status_code == 500
+    assert client.get("/read").json == {"a": 1}
+
+
+def test_a_deletion_that_comes_too_late_ends_nothing(make_app: MakeApp) -> None:
+    """Others have moved the session to a new id, and saved to it, meanwhile."""
+    app = make_app()
+    client = client_of(app)
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+
+    def view() -> None:
+        del session["a"]
+        other = app.test_client()
+        other.set_cookie("session", cookie.value)
+        other.get("/regenerate")
+        other.get("/write?b=theirs")
+        client.set_cookie("session", getattr(other.get_cookie("session"), "value", ""))
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1, "b": "theirs"}
+
+
+def test_an_id_from_before_signing_in_by_a_key_alone_cannot_end_it(make_app: MakeApp) -> None:
+    app = make_app()
+    client, planted = client_of(app), app.test_client()
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    planted.set_cookie("session", cookie.value)
+    client.get("/regenerate")
+    client.get("/write?_user_id=ada")
+    for path in ("/destroy", "/clear"):
+        planted.get(path)
+    assert client.get("/read").json == {"a": 1, "_user_id": "ada"}
+
+
+def test_a_new_id_keeps_the_lifetime_that_others_have_saved(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+
+    def view() -> None:
+        record = store_of(app).load(session.handle)
+        assert record is not None
+        session.regenerate()
+        later = record._replace(version=2, lifetime=1_000_000)
+        assert store_of(app).replace(later) is later
+
+    in_a_view(app, client, view)
+    assert in_a_view(app, client, lambda: session.lifetime) == timedelta(seconds=1000)
+
+
+def test_atomic_leaves_what_nobody_has_changed_the_very_object(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, cart=[1])
+    runs = []
+
+    def function(session: Any) -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            meanwhile(app, lambda theirs: theirs.update(z=1))
+        session["b"] = 1
+
+    def view() -> None:
+        cart = session["cart"]
+        session.atomic(function)
+        cart.append(2)
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1, "cart": [1, 2], "z": 1, "b": 1}

@@ -43,6 +43,8 @@ contents = st.fixed_dictionaries(
 #: How many records back: what a request holds may be out of date.
 ages = st.sampled_from([0, 0, 0, 1, 2, 3])
 likely = st.sampled_from([True, True, True, False])
+#: Seconds before the record expires that it is used; mostly at once.
+waits = st.sampled_from([None, None, None, None, None, 0, 0.125])
 
 
 def bare(record: Record | None) -> Record | None:
@@ -72,6 +74,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.known[record.handle].append(record)
         self.load(record.handle)
 
+    def goes_on(self, tombstone: Record) -> Record | None:
+        """What it leads to, unless that is somebody else's."""
+        standing = self.alive(tombstone.successor)
+        return standing if standing and standing.subject == tombstone.subject else None
+
     def recall(self, handle: str, age: int) -> Record:
         return self.known[handle][-1 - age :][0]
 
@@ -81,6 +88,12 @@ class StoreMachine(RuleBasedStateMachine):
             if records[-1].successor == handle:
                 return self.origin(former)
         return handle
+
+    def wait_for(self, handle: str, wait: float | None) -> None:
+        """Until so many seconds before what stands there expires."""
+        standing = self.alive(handle)
+        if standing is not None and wait is not None:
+            self.clock.seconds = max(self.clock.seconds, standing.expires / 1000 - wait)
 
     def next_version(self, handle: str) -> int:
         return 1 + max(record.version for record in self.known[handle])
@@ -145,10 +158,14 @@ class StoreMachine(RuleBasedStateMachine):
         handle=handles,
         age=ages,
         ahead=st.sampled_from([1, 1, 1, 0, 2]),
+        wait=waits,
         lifetime=lifetimes,
         content=contents,
     )
-    def save(self, handle: str, age: int, ahead: int, lifetime: int, content: Any) -> None:
+    def save(
+        self, handle: str, age: int, ahead: int, wait: float | None, lifetime: int, content: Any
+    ) -> None:
+        self.wait_for(handle, wait)
         known = self.recall(handle, age)
         if ahead != 1:
             # The backend's mark stands for the version that was loaded.
@@ -174,10 +191,14 @@ class StoreMachine(RuleBasedStateMachine):
         handle=handles,
         age=ages,
         ahead=st.sampled_from([0, 0, 1]),
+        wait=waits,
         lifetime=lifetimes,
         content=contents,
     )
-    def touch(self, handle: str, age: int, ahead: int, lifetime: int, content: Any) -> None:
+    def touch(
+        self, handle: str, age: int, ahead: int, wait: float | None, lifetime: int, content: Any
+    ) -> None:
+        self.wait_for(handle, wait)
         standing, known = self.alive(handle), self.recall(handle, age)
         record = self.used(known, known.version + ahead, lifetime, content)
         touched = self.store.touch(record)
@@ -204,30 +225,23 @@ class StoreMachine(RuleBasedStateMachine):
         if early:
             handle = self.origin(handle)
         now, known = self.store.now(), self.recall(handle, age)
-        last = known.successor if known.ended else handle
-        while (standing := self.alive(last)) and standing.ended:
-            last = standing.successor
+        standing = self.goes_on(known) if known.ended else self.alive(handle)
+        while standing and standing.ended:
+            standing = self.goes_on(standing)
         assert self.store.end(known, remembered) == (standing is not None)
         if standing is None:
             return
         if remembered:
             expires, version = now + 1000 * remembered, standing.version + 1
-            self.stands(Record(standing.handle, b"", version, self.born, now, expires, 0))
+            tombstone = Record(standing.handle, b"", version, self.born, now, expires, 0)
+            self.stands(tombstone._replace(subject=standing.subject))
         else:
             del self.model[standing.handle]
 
-    @rule(
-        seconds=st.sampled_from([0.125, 600]),
-        until=st.sampled_from([None, 0, 0.125]),
-        purge=st.booleans(),
-    )
-    def time_passes(self, seconds: float, until: float | None, purge: bool) -> None:
-        """So many seconds, or until the next one expires, or just not yet."""
-        moments = [record.expires / 1000 for record in map(self.alive, self.known) if record]
-        if until is None or not moments:
-            self.clock.advance(seconds)
-        else:
-            self.clock.seconds = max(self.clock.seconds, min(moments) - until)
+    @rule(handle=handles, wait=st.sampled_from([None, 0, 0.125]), purge=st.booleans())
+    def time_passes(self, handle: str, wait: float | None, purge: bool) -> None:
+        self.clock.advance(1)
+        self.wait_for(handle, wait)
         if purge:
             self.purge()
 

@@ -154,7 +154,8 @@ class Store(ABC):
 
     def end(self, record: Record, remembered: float = REMEMBERED) -> bool:
         """End the session that was loaded as this record, whatever others have saved to it
-        meanwhile, and also if they have moved it to another handle.
+        meanwhile, and also if they have moved it to another handle. Not if somebody has signed
+        in or out by that, or since: a handle from before has no say in what is theirs.
 
         :param remembered: seconds for which its handle is still known as that of a session
             that has ended; 0: not at all, which takes one more trip.
@@ -163,6 +164,8 @@ class Store(ABC):
         for _ in range(ATTEMPTS):
             if record.ended:
                 standing = self.load(record.successor) if record.successor else None
+                if standing is not None and standing.subject != record.subject:
+                    return False
             else:
                 tombstone = record.tombstone(self.now(), remembered)
                 standing = self.replace(tombstone)

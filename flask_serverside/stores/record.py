@@ -66,7 +66,6 @@ class Record(NamedTuple):
             expires=now + max(1, int(remembered * 1000)),
             lifetime=0,
             deadline=None,
-            subject=None,
         )
 
     def pack(self) -> bytes:
