@@ -68,15 +68,17 @@ def merge(
 
     :param base: what both sides loaded.
     :param mine: what is to be saved. Where ``theirs`` has the same value, the result holds
-        the object that is in ``mine``: a view may still have hold of it.
+        the object that is in ``mine``, since a view may have hold of it; but for messages.
     :param theirs: what was saved in between.
     :param resolve: called for each key that both have changed, and not alike.
     """
 
     def same(a: Any, b: Any) -> bool:
-        if a is b or type(a) is not type(b):
+        if a is b or a is MISSING or b is MISSING:
             return a is b
-        return a == b if type(a) in _PLAIN else fingerprint(a) == fingerprint(b)
+        if type(a) in _PLAIN and type(b) in _PLAIN:
+            return type(a) is type(b) and bool(a == b)
+        return fingerprint(a) == fingerprint(b)
 
     merged = {}
     for key in dict.fromkeys([*theirs, *mine]):

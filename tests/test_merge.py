@@ -6,6 +6,7 @@ is not 1. What is said of all sessions is said by properties, then come some tha
 
 from __future__ import annotations
 
+import enum
 import itertools
 from collections import Counter
 from collections.abc import Callable
@@ -421,3 +422,12 @@ def test_what_one_side_has_deleted_and_the_other_has_changed_is_in_conflict() ->
     assert merge(base, {"a": 2}, {"b": 2}, fingerprint, resolve) == {"a": 2}
     assert seen == [("b", 1, MISSING, 2), ("a", 1, 2, MISSING)]
     assert repr(MISSING) == "MISSING"
+
+
+class Role(enum.StrEnum):
+    USER = "user"
+
+
+def test_a_value_of_a_subclass_is_the_same_as_what_it_is_stored_as() -> None:
+    theirs = {"role": "admin"}
+    assert merge({"role": "user"}, {"role": Role.USER}, theirs, fingerprint, refuse) == theirs
