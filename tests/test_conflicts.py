@@ -38,6 +38,11 @@ def end_meanwhile(app: Flask) -> None:
     assert store_of(app).end(record)
 
 
+def sign_in() -> None:
+    session.regenerate()
+    session["_user_id"] = "ada"
+
+
 def client_of(app: Flask, **data: Any) -> FlaskClient:
     client = app.test_client()
     with client.session_transaction() as transaction:
@@ -332,10 +337,6 @@ def test_who_signs_in_begins_a_session_of_their_own(make_app: MakeApp) -> None:
     app = make_app()
     client = client_of(app)
 
-    def sign_in() -> None:
-        session.regenerate()
-        session["_user_id"] = "ada"
-
     late = client.get_cookie("session")
     assert late is not None
     in_a_view(app, client, sign_in)
@@ -378,10 +379,6 @@ def test_an_id_from_before_signing_in_cannot_end_the_session_after_it(
     cookie = client.get_cookie("session")
     assert cookie is not None
     planted.set_cookie("session", cookie.value)
-
-    def sign_in() -> None:
-        session.regenerate()
-        session["_user_id"] = "ada"
 
     in_a_view(app, client, sign_in)
     in_a_view(app, planted, lambda: session.destroy())
