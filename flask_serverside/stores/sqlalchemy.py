@@ -172,8 +172,7 @@ class SQLAlchemyStore(Store):
     def _create(self, record: Record) -> bool:
         row = {"handle": record.handle, "created": record.created} | _changing(record)
         try:
-            with self._connection() as connection:
-                connection.execute(self.table.insert(), row)
+            self._change(self.table.insert().values(row))
         except IntegrityError:
             return False
         if self._purge_interval and record.seen >= self._purge_due:
@@ -218,6 +217,8 @@ class SQLAlchemyStore(Store):
     def _change(self, statement: sa.UpdateBase) -> int:
         """Execute the statement, again if the database has chosen it to break a deadlock:
         then nothing has been done (MariaDB's manual: InnoDB Lock Modes).
+
+        :returns: how many rows it has met.
         """
         attempts = 0
         while True:
@@ -235,12 +236,11 @@ class SQLAlchemyStore(Store):
         some = sa.select(columns.handle).where(expired).limit(self.PURGE_BATCH)
         with self._connection() as connection:
             handles = connection.scalars(some).all()
-            if not handles:
-                return 0
-            # Looked at again: between the two statements a session may have been touched
-            # by a machine whose clock is behind.
-            statement = self.table.delete().where(columns.handle.in_(handles), expired)
-            return connection.execute(statement).rowcount
+        if not handles:
+            return 0
+        # Looked at again: between the two statements a session may have been touched by a
+        # machine whose clock is behind.
+        return self._change(self.table.delete().where(columns.handle.in_(handles), expired))
 
     def _jittered_interval(self) -> int:
         """Milliseconds, spread so that the workers do not purge all at once."""
