@@ -14,6 +14,7 @@ from flask import session
 from flask_serverside import ConfigurationError
 from flask_serverside import Session
 from flask_serverside import SessionTooLarge
+from flask_serverside import StoreUnavailable
 from flask_serverside.testing import at_once
 from flask_serverside.testing import Clock
 from flask_serverside.testing import DAY
@@ -243,3 +244,30 @@ def test_readers_and_writers_of_one_sqlite_file_wait_for_each_other(tmp_path: Pa
     assert stores[0].load(record.handle).version == 1 + sum(written)
     for store in stores:
         store.close()
+
+
+@pytest.mark.parametrize("code", [1213, 1020, 1205])
+def test_only_what_broke_a_deadlock_is_tried_again(
+    sql_url: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    store = make_store(sql_url)
+    connect, refusals = store._connection, [code]
+
+    def refuse_once() -> Any:
+        if refusals:
+            driver_says = Exception(refusals.pop(), "Deadlock found when trying to get lock")
+            raise OperationalError("INSERT", {}, driver_says)
+        return connect()
+
+    store.load("0" * 64)  # creates the table
+    monkeypatch.setattr(store, "_connection", refuse_once)
+    record = new_record(store)
+    if code == 1205:
+        with pytest.raises(StoreUnavailable):
+            store.replace(record)
+    else:
+        assert store.create(record)
+        assert store.load(record.handle) == record
+    store.close()
