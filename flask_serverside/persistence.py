@@ -365,7 +365,6 @@ class Persistence:
         """End the session now, under whatever id it goes on, and begin an empty one."""
         held = [known.record for known in (self._former, self._known) if known is not None]
         self._forget()
-        self.cookie = None
         if self._tombstone is not None:
             self._end(self._tombstone)
         for record in held:

@@ -249,7 +249,6 @@ class ServerSideSession(SessionMixin):
         in by that, it ends under the new id, too.
         """
         self._not_in_atomic("destroy")
-        self._refused = None
         self._state.end()
 
     def save(self) -> None:

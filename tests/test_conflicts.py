@@ -835,6 +835,49 @@ def test_no_cookie_is_sent_for_a_session_that_has_ended_by_then(
     assert client.get_cookie("session") == cookie
 
 
+def test_who_was_signed_out_does_not_sign_in_by_way_of_another_name(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, _user_id="ada")
+
+    def view() -> None:
+        end_meanwhile(app)
+        session["b"] = 1
+        session.save()
+        session["_user_id"] = "grace"
+        session.save()
+        session.regenerate()
+        session["_user_id"] = "ada"
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {}
+
+
+def test_destroying_twice_clears_the_cookie(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app)
+    in_a_view(app, client, lambda: (session.destroy(), session.destroy()))
+    assert client.get_cookie("session") is None
+
+
+def test_a_new_id_that_was_refused_leaves_no_session_behind(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="error")
+    client = client_of(app)
+    handles = []
+
+    def view() -> None:
+        old = session.handle
+        session["a"] = "mine"
+        session.regenerate()
+        handles.append(session.handle)
+        meanwhile(app, lambda theirs: theirs.update(a="theirs"), handle=old)
+        with pytest.raises(SessionConflict):
+            session.save()
+
+    in_a_view(app, client, view)
+    assert store_of(app).load(handles[0]) is None
+    assert client.get("/read").json == {"a": "theirs"}
+
+
 def test_a_new_id_that_could_not_be_stored_is_given_to_nobody(make_app: MakeApp) -> None:
     app = make_app(SESSION_MAX_SIZE=200)
     client = client_of(app)

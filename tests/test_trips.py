@@ -9,6 +9,9 @@ from backends import Running
 from flask import Flask
 from flask.testing import FlaskClient
 from proxy import Proxy
+from test_life_of_a_request import store_of
+
+from flask_serverside.testing import Clock
 
 MakeApp = Callable[..., Flask]
 Line = tuple[Running, Proxy]
@@ -47,6 +50,7 @@ def client(make_app: MakeApp, proxied: Line) -> FlaskClient:
         ("/messages", 1),
         ("/count", 2),
         ("/regenerate", 3),
+        ("/anew", 3),
     ],
 )
 def test_trips_of_a_request(client: FlaskClient, proxied: Line, path: str, trips: int) -> None:
@@ -94,10 +98,14 @@ def test_a_signed_id_that_is_not_stored_costs_one_trip(
 
 
 def test_a_touch_costs_one_trip_more(make_app: MakeApp, proxied: Line) -> None:
-    client = warmed_up(make_app(proxied[0], SESSION_TOUCH_INTERVAL=0))
+    app = make_app(proxied[0], SESSION_TOUCH_INTERVAL=0)
+    store_of(app).clock = clock = Clock()
+    client = warmed_up(app)
     for _ in range(6):
+        clock.advance(1)
         client.get("/read")
     before = proxied[1].trips
+    clock.advance(1)
     client.get("/read")
     # Memcached has no command that extends a record and writes into it.
     expected = 3 if proxied[0].name == "memcached" else 2

@@ -54,6 +54,12 @@ def add_views(app: Flask) -> None:
         session.regenerate()
         return "regenerated"
 
+    @app.get("/anew")
+    def anew() -> str:
+        session.regenerate(keep=False)
+        session["a"] = "anew"
+        return "begun anew"
+
     @app.get("/destroy")
     def destroy() -> str:
         session.destroy()
