@@ -13,7 +13,7 @@ import pytest
 from backends import Running
 
 PROGRAM = """
-import json, os, sys, threading, warnings
+import json, os, sys, threading, traceback, warnings
 from flask import Flask
 from flask_serverside.testing import new_record, saved_again
 from backends import make_store
@@ -65,6 +65,8 @@ for number in range(3):
         try:
             both(f"child {number} ")
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)

@@ -60,7 +60,7 @@ def test_the_server_expires_the_record(store: Any, url: str, days: int) -> None:
 def test_a_fraction_of_a_second_is_not_for_ever(store: Any, url: str) -> None:
     record = new_record(store, lifetime=300)
     store.create(record)
-    assert remaining(url, f"session:{record.handle}") in (0, 1)
+    assert remaining(url, f"session:{record.handle}") in (0, 1, 2)
 
 
 def test_more_than_the_server_takes_leaves_the_old_value(store: Any) -> None:
