@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime
 from datetime import timedelta
 from datetime import UTC
@@ -87,6 +88,8 @@ class MongoDBStore(Store):
                 f"{KEY}_DB, {KEY}_COLLECT", (database, collection), f"valid names ({error})"
             ) from error
         self._indexed = False
+        self._forked = False
+        self._lock = threading.Lock()
 
     @classmethod
     def from_app(cls, app: Flask, **options: Unpack[StoreOptions]) -> Self:
@@ -100,6 +103,10 @@ class MongoDBStore(Store):
     def close(self) -> None:
         if self._ours:
             self._client.close()
+
+    def reset(self) -> None:
+        self._forked = True
+        self._lock = threading.Lock()  # the parent may have held the old one
 
     def _connect(self, url: str) -> Any:
         limit = int(self.timeout * 1000)
@@ -118,6 +125,15 @@ class MongoDBStore(Store):
 
     @property
     def _sessions(self) -> Collection[dict[str, Any]]:
+        if self._forked:
+            # The driver closes the parent's connections when the client is first used here. A
+            # thread that comes in between is given one of them.
+            with self._lock:
+                if self._forked:
+                    try:
+                        self._client.admin.command("ping")
+                    finally:
+                        self._forked = False
         if not self._indexed:  # no lock: to create it twice does no harm
             self._collection.create_index("expires", expireAfterSeconds=0)
             self._indexed = True
