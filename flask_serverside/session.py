@@ -177,16 +177,6 @@ class ServerSideSession(SessionMixin):
         return record and _date(record.expires)
 
     @property
-    def max_age(self) -> int | None:
-        """Seconds from the last save or touch until the session ends, for the cookie;
-        ``None``: it ends with the browser.
-        """
-        record = self._state.record
-        if record is None or not self.permanent:
-            return None
-        return (record.expires - record.seen) // 1000
-
-    @property
     def lifetime(self) -> timedelta:
         """How long the session lives without being used. ``PERMANENT_SESSION_LIFETIME``,
         unless it was set for this session, as a timedelta or in seconds.
