@@ -47,14 +47,16 @@ def remaining(url: str, key: str) -> int:
 
 @pytest.mark.parametrize("days", [1, 29, 30, 31, 365, 4000])
 def test_the_server_expires_the_record(store: Any, url: str, days: int) -> None:
+    # A minute: for more than 30 days it is told a point in time, and its clock, set when it
+    # starts and never again, is not the machine's: a server up for long is some seconds off.
     record = new_record(store, lifetime=days * DAY)
     store.create(record)
-    assert abs(remaining(url, f"session:{record.handle}") - days * 86400) <= 2
+    assert abs(remaining(url, f"session:{record.handle}") - days * 86400) <= 60
     later = record.expires + DAY
     store.replace(saved_again(record, b"2", expires=later))
-    assert abs(remaining(url, f"session:{record.handle}") - (days + 1) * 86400) <= 2
+    assert abs(remaining(url, f"session:{record.handle}") - (days + 1) * 86400) <= 60
     store.touch(record._replace(version=2, expires=later + DAY))
-    assert abs(remaining(url, f"session:{record.handle}") - (days + 2) * 86400) <= 2
+    assert abs(remaining(url, f"session:{record.handle}") - (days + 2) * 86400) <= 60
 
 
 def test_a_fraction_of_a_second_is_not_for_ever(store: Any, url: str) -> None:
