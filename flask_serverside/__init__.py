@@ -15,6 +15,13 @@ from .interface import ServerSideSessionInterface
 from .merge import MISSING
 from .session import ServerSideSession
 from .signals import session_conflict
+from .signals import session_created
+from .signals import session_destroyed
+from .signals import session_regenerated
+from .signals import session_rejected
+from .signals import session_reused
+from .signals import session_revoked
+from .signals import session_saved
 
 __all__ = [
     "MISSING",
@@ -32,4 +39,11 @@ __all__ = [
     "StoreUnavailable",
     "current_session",
     "session_conflict",
+    "session_created",
+    "session_destroyed",
+    "session_regenerated",
+    "session_rejected",
+    "session_reused",
+    "session_revoked",
+    "session_saved",
 ]

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from typing import Literal
 
+from flask import Request
 from werkzeug.utils import import_string
 
+from . import compression
+from . import cookies
+from . import encryption
 from . import values
-from .codec import JSON
-from .codec import MsgPack
-from .codec import Serializer
+from .compression import Compression
+from .encryption import Encryption
 from .errors import ConfigurationError
 from .merge import mine_wins
 from .merge import refuse
 from .merge import Resolve
+from .serializers import JSON
+from .serializers import MsgPack
+from .serializers import Serializer
 
 FORMATS: dict[str, type[JSON] | type[MsgPack]] = {"msgpack": MsgPack, "json": JSON}
 
 
 #: ``None``: the whole of the later save is kept, and no key is looked at.
 POLICIES: dict[str, Resolve | None] = {"merge": mine_wins, "error": refuse, "last": None}
+
+#: What a session is bound to: of a request, something that stays the same for one client.
+Bind = Callable[[Request], str | None]
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +57,22 @@ class Settings:
     touch_interval: float
     #: Whether reading extends a session, or only writing.
     touch_on_read: bool
+    #: How long an id is in use before it is exchanged; ``None``: as long as the session.
+    rotation_interval: float | None
+    #: How long the old id leads to the new one.
+    rotation_grace: float
+    #: Whether a session ends when an id of it is used that was exchanged before.
+    revoke_on_reuse: bool
     #: The session key that says whose session it is.
     subject_key: str | None
+    #: Whether the id is exchanged whenever that is somebody else.
+    regenerate_on_subject_change: bool
+    #: What a session is bound to.
+    bind: Bind | None
+    #: The header that carries the id, instead of the cookie.
+    header: str | None
+    encryption: Encryption | None
+    compression: Compression | None
     max_size: int | None
     #: Decides about a key that two requests have changed; see ``POLICIES``.
     resolve: Resolve | None
@@ -57,22 +84,30 @@ class Settings:
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """:raises ConfigurationError: names the key, the value and what is allowed."""
         secret_keys(config)  # for what it refuses
+        id_length = values.integer(config, "SESSION_ID_LENGTH", 32, least=16, most=192)
+        cookies.check(config, id_length)
         return cls(
             permanent=values.boolean(config, "SESSION_PERMANENT", True),
-            id_length=values.integer(config, "SESSION_ID_LENGTH", 32, least=16, most=192),
+            id_length=id_length,
             prefix=values.text(config, "SESSION_KEY_PREFIX", "session:"),
             serializer=_serializer(config),
             lifetime=values.duration(config, "PERMANENT_SESSION_LIFETIME", 31 * 24 * 3600),
-            absolute_lifetime=(
-                None
-                if config.get("SESSION_ABSOLUTE_LIFETIME") is None
-                else values.duration(config, "SESSION_ABSOLUTE_LIFETIME", 0)
-            ),
+            absolute_lifetime=values.optional_duration(config, "SESSION_ABSOLUTE_LIFETIME"),
             touch_interval=values.duration(config, "SESSION_TOUCH_INTERVAL", 60, zero=True),
             touch_on_read=values.boolean(config, "SESSION_REFRESH_EACH_REQUEST", True),
+            rotation_interval=_rotation_interval(config),
+            rotation_grace=values.duration(config, "SESSION_ROTATION_GRACE", 10, zero=True),
+            revoke_on_reuse=values.boolean(config, "SESSION_REVOKE_ON_REUSE", True),
             subject_key=values.optional_text(
                 {"SESSION_SUBJECT_KEY": "_user_id", **config}, "SESSION_SUBJECT_KEY"
             ),
+            regenerate_on_subject_change=values.boolean(
+                config, "SESSION_REGENERATE_ON_SUBJECT_CHANGE", True
+            ),
+            bind=_bind(config),
+            header=_header(config),
+            encryption=encryption.configured(config),
+            compression=compression.configured(config.get(compression.KEY)),
             max_size=(
                 None
                 if config.get("SESSION_MAX_SIZE") is None
@@ -122,10 +157,28 @@ def _resolve(config: Mapping[str, Any]) -> Resolve | None:
     value: Any = config.get(key, "merge")
     if isinstance(value, str) and value in POLICIES:
         return POLICIES[value]
-    allowed = (
-        f"one of {', '.join(POLICIES)}, a function (key, base, mine, theirs) -> value, or "
-        "where to import one from, such as 'package.module:function'"
-    )
+    allowed = f"one of {', '.join(POLICIES)}, a function (key, base, mine, theirs) -> value"
+    resolve: Resolve = _function(key, value, allowed)
+    return resolve
+
+
+def _bind(config: Mapping[str, Any]) -> Bind | None:
+    key = "SESSION_BINDING"
+    value: Any = config.get(key)
+    if value is None:
+        return None
+    if value == "user_agent":
+        return _user_agent
+    bind: Bind = _function(key, value, "none, user_agent, a function (request) -> string")
+    return bind
+
+
+def _user_agent(request: Request) -> str | None:
+    return request.user_agent.string
+
+
+def _function(key: str, value: Any, allowed: str) -> Any:
+    allowed += ", or where to import one from, such as 'package.module:function'"
     if isinstance(value, str):
         try:
             value = import_string(value)
@@ -133,5 +186,25 @@ def _resolve(config: Mapping[str, Any]) -> Resolve | None:
             raise ConfigurationError(key, value, allowed, str(error)) from error
     if not callable(value):
         raise ConfigurationError(key, value, allowed)
-    resolve: Resolve = value
-    return resolve
+    return value
+
+
+def _rotation_interval(config: Mapping[str, Any]) -> float | None:
+    key = "SESSION_ROTATION_INTERVAL"
+    interval = values.optional_duration(config, key)
+    grace = values.duration(config, "SESSION_ROTATION_GRACE", 10, zero=True)
+    if interval is not None and interval <= grace:
+        raise ConfigurationError(
+            key, config[key], f"none, or more than SESSION_ROTATION_GRACE ({grace:g} s)"
+        )
+    return interval
+
+
+def _header(config: Mapping[str, Any]) -> str | None:
+    key = "SESSION_HEADER"
+    header = values.optional_text(config, key)
+    if header is not None and (
+        not _TOKEN.fullmatch(header) or header.lower() in ("cookie", "set-cookie", "vary")
+    ):
+        raise ConfigurationError(key, header, "the name of a header of its own: X-Session")
+    return header

@@ -16,6 +16,8 @@ from .config import Settings
 from .errors import ConfigurationError
 from .interface import ServerSideSessionInterface
 from .session import ServerSideSession
+from .signals import session_revoked
+from .signals import tell
 from .stores import Store
 
 NAME = "flask_serverside"
@@ -58,8 +60,7 @@ class Session:
     @property
     def store(self) -> Store:
         """The store of the application at hand."""
-        app = current_app if has_app_context() or self._app is None else self._app
-        interface = app.session_interface
+        interface = self._at_hand.session_interface
         if not isinstance(interface, ServerSideSessionInterface):
             raise ConfigurationError(
                 "app.session_interface", interface, "the one that Session(app) has set"
@@ -75,7 +76,17 @@ class Session:
         :returns: whether there was one.
         """
         record = self.store.load(handle)
-        return record is not None and self.store.end(record, remembered=0)
+        ended = record is not None and self.store.end(record, remembered=0)
+        if record is not None and ended:
+            tell(session_revoked, self._at_hand, handle, record.subject, reason="asked")
+        return ended
+
+    @property
+    def _at_hand(self) -> Flask:
+        if has_app_context() or self._app is None:
+            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+            return app
+        return self._app
 
     def purge(self) -> int:
         """Remove expired sessions from a store whose server does not: SQL databases.

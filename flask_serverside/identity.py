@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 
 from itsdangerous import BadSignature
 from itsdangerous import Signer
@@ -24,6 +25,19 @@ def new_id(length: int = 32) -> str:
     return secrets.token_urlsafe(length)
 
 
+def successor_of(sid: str, rotation: bytes, length: int = 32) -> str:
+    """The id that follows this one in a rotation, of ``length`` bytes. Whoever has the store
+    has ``rotation``, 32 random bytes, and not the old id; so the new one cannot be told.
+    """
+    digest = hashlib.shake_256(b"flask-serverside.successor\0" + rotation + sid.encode("ascii"))
+    return urlsafe_b64encode(digest.digest(length)).rstrip(b"=").decode("ascii")
+
+
+def mark_of(sid: str, client: str) -> bytes:
+    """16 bytes by which the client is known again, of no use without the id."""
+    return hashlib.sha256(f"{sid}\0{client}".encode("utf-8", "surrogatepass")).digest()[:16]
+
+
 def handle_of(sid: str) -> str:
     """The name under which the session with this id is stored: its SHA-256, in hex."""
     return hashlib.sha256(sid.encode("ascii")).hexdigest()
@@ -35,26 +49,41 @@ class Identity:
     :param keys: the application's secret keys, oldest first: all verify, the last signs.
     """
 
-    def __init__(self, keys: Iterable[str | bytes]) -> None:
-        self._signer = Signer(
-            [key.encode() if isinstance(key, str) else key for key in keys],
-            salt=b"flask-serverside.session-id",
-            key_derivation="hmac",
-            digest_method=hashlib.sha256,
-        )
+    def __init__(self, keys: Sequence[str | bytes]) -> None:
+        self._signer = _signer(keys)
+        self._current = _signer(keys[-1:])
+        self._rotating = len(keys) > 1
 
     def sign(self, sid: str) -> str:
         """The cookie's value for this id."""
-        return self._signer.sign(sid).decode("ascii")
+        return self._current.sign(sid).decode("ascii")
 
     def verify(self, cookie: str) -> str | None:
         """The id in a cookie's value, or ``None`` if we did not sign it.
 
         The shape is looked at first, so that rubbish costs no cryptography.
         """
-        if not _SHAPE.fullmatch(cookie):
+        if not well_formed(cookie):
             return None
         try:
             return self._signer.unsign(cookie).decode("ascii")
         except BadSignature:
             return None
+
+    def is_outdated(self, cookie: str) -> bool:
+        """Whether a cookie that was verified was signed with a former key."""
+        return self._rotating and not self._current.validate(cookie)
+
+
+def well_formed(cookie: str) -> bool:
+    """Whether a cookie's value looks like one of ours, whoever has signed it."""
+    return _SHAPE.fullmatch(cookie) is not None
+
+
+def _signer(keys: Sequence[str | bytes]) -> Signer:
+    return Signer(
+        [key.encode() if isinstance(key, str) else key for key in keys],
+        salt=b"flask-serverside.session-id",
+        key_derivation="hmac",
+        digest_method=hashlib.sha256,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,22 +9,25 @@ from flask import after_this_request
 from flask import Flask
 from flask import has_request_context
 from flask import Request
+from flask import request
 from flask import Response
 from flask import session as current_session
 from flask.sessions import SessionInterface
 from flask.sessions import SessionMixin
 
+from . import cookies
 from .codec import Codec
 from .config import secret_keys
 from .config import Settings
 from .errors import SessionError
 from .identity import Identity
-from .persistence import Cookie
-from .persistence import Services
+from .payload import Seal
 from .session import ServerSideSession
+from .signals import log
+from .signals import session_rejected
+from .signals import tell
 from .stores import Store
-
-log = logging.getLogger("flask_serverside")
+from .vault import Services
 
 
 class ServerSideSessionInterface(SessionInterface):
@@ -51,18 +53,26 @@ class ServerSideSessionInterface(SessionInterface):
         services = self._services_for(app)
         if services is None:
             return None
-        session = self.session_class(services, lambda: self.presented(app, request))
+        bind = services.settings.bind
+        session = self.session_class(
+            services,
+            lambda: self.presented(app, request),
+            lambda: None if bind is None else bind(request),
+        )
         if has_request_context():
             after_this_request(_marking(session))
         return session
 
     def presented(self, app: Flask, request: Request) -> str | None:
-        """The cookie's value, as the client sent it.
+        """The cookie's value, or the header's, as the client sent it.
 
         With two different ones, nobody can tell which is ours: the server does not learn
         which domain and path a cookie was set for (RFC 6265, 8.6), and another host of the
         same site may have planted one. Then it is as if there were none.
         """
+        header = app.config.get("SESSION_HEADER")
+        if header is not None:
+            return request.headers.get(header) or None
         values = set(request.cookies.getlist(self.get_cookie_name(app)))
         if len(values) > 1:
             log.warning(
@@ -71,6 +81,7 @@ class ServerSideSessionInterface(SessionInterface):
                 len(values),
                 self.get_cookie_name(app),
             )
+            tell(session_rejected, app, None, None, reason="ambiguous")
         return values.pop() if len(values) == 1 else None
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
@@ -98,16 +109,50 @@ class ServerSideSessionInterface(SessionInterface):
             session.late = True
             response.call_on_close(session.finish)
 
-    def _tell(self, app: Flask, session: ServerSideSession, response: Response) -> None:
-        """Give the client its cookie. It is also owed one for what was stored before a save
-        has failed.
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """With ``"auto"``: whether the request came over HTTPS. Behind a proxy, Werkzeug's
+        ``ProxyFix`` must say so.
         """
-        if session.accessed:
-            response.vary.add("Cookie")
-        if session.cookie is not None:
-            self._set_cookie(app, session.cookie, response)
+        secure = cookies.secure(app.config)
+        if secure is None:
+            return has_request_context() and request.is_secure
+        return secure
 
-    def _set_cookie(self, app: Flask, cookie: Cookie, response: Response) -> None:
+    def get_cookie_samesite(self, app: Flask) -> str:
+        """``Lax`` unless another is set."""
+        return cookies.samesite(app.config)
+
+    def get_cookie_httponly(self, app: Flask) -> bool:
+        """``SESSION_COOKIE_HTTPONLY``, which may be a word."""
+        return cookies.flag(app.config, "SESSION_COOKIE_HTTPONLY", True)
+
+    def get_cookie_partitioned(self, app: Flask) -> bool:
+        """``SESSION_COOKIE_PARTITIONED``, which may be a word."""
+        return cookies.flag(app.config, "SESSION_COOKIE_PARTITIONED", False)
+
+    def _tell(self, app: Flask, session: ServerSideSession, response: Response) -> None:
+        """Give the client its id. It is also owed one for what was stored before a save has
+        failed.
+        """
+        services = self._services_for(app)
+        assert services is not None
+        header = services.settings.header
+        if session.accessed:
+            response.vary.add(header or "Cookie")
+        cookie = session.cookie
+        if cookie is None:
+            return
+        signed = cookie.sid and services.identity.sign(cookie.sid)
+        if header is not None:
+            response.headers[header] = signed or ""
+        else:
+            self._set_cookie(app, signed, cookie.max_age, response)
+        # No cache may give one client's id to another (OWASP: web content caching).
+        response.headers.setdefault("Cache-Control", "no-store")
+
+    def _set_cookie(
+        self, app: Flask, value: str | None, max_age: int | None, response: Response
+    ) -> None:
         attributes: dict[str, Any] = {
             "domain": self.get_cookie_domain(app),
             "path": self.get_cookie_path(app),
@@ -115,16 +160,13 @@ class ServerSideSessionInterface(SessionInterface):
             "httponly": self.get_cookie_httponly(app),
             "samesite": self.get_cookie_samesite(app),
         }
-        if app.config.get("SESSION_COOKIE_PARTITIONED"):  # since Flask 3.1
+        if self.get_cookie_partitioned(app):  # since Flask 3.1
             attributes["partitioned"] = True
         name = self.get_cookie_name(app)
-        if cookie.sid is None:
+        if value is None:
             response.delete_cookie(name, **attributes)
         else:
-            services = self._services_for(app)
-            assert services is not None
-            signed = services.identity.sign(cookie.sid)
-            response.set_cookie(name, signed, max_age=cookie.max_age, **attributes)
+            response.set_cookie(name, value, max_age=max_age, **attributes)
 
     def _services_for(self, app: Flask) -> Services | None:
         """Made anew when one of the keys changes that Flask looks up at each request."""
@@ -139,7 +181,12 @@ class ServerSideSessionInterface(SessionInterface):
         if self._services is None or made_for != self._made_for:
             settings = Settings.from_config(app.config)
             self._services = Services(
-                app, settings, self.store, Codec(settings.serializer), Identity(keys)
+                app,
+                settings,
+                self.store,
+                Codec(settings.serializer),
+                Seal(settings.compression, settings.encryption),
+                Identity(keys),
             )
             self._made_for = made_for
         return self._services

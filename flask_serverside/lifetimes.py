@@ -36,6 +36,12 @@ def touch_is_due(record: Record, now: int, settings: Settings) -> bool:
     return settings.touch_on_read and _is_due(record, expires, settings)
 
 
+def rotation_is_due(issued: int, now: int, settings: Settings) -> bool:
+    """Whether an id has been in use for long enough."""
+    interval = settings.rotation_interval
+    return interval is not None and now - issued >= int(interval * 1000)
+
+
 def _end_of(record: Record, now: int, lifetime: int) -> int:
     end = now + lifetime
     return end if record.deadline is None else min(end, record.deadline)

@@ -6,59 +6,52 @@ both sides are brought together and it is tried again. If the record is gone, it
 
 from __future__ import annotations
 
-import logging
 import random
+import secrets
 import time
 import warnings
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from typing import NamedTuple
-from typing import TypeVar
 
-from flask import Flask
+from blinker import NamedSignal
 
-from .codec import Codec
-from .config import Settings
+from .cookies import OLDEST
 from .errors import SerializationError
 from .errors import SessionConflict
 from .errors import SessionGone
-from .errors import StoreUnavailable
 from .identity import handle_of
-from .identity import Identity
 from .identity import new_id
+from .identity import successor_of
 from .lifetimes import deadline_from
+from .lifetimes import rotation_is_due
 from .lifetimes import touch_is_due
 from .lifetimes import used
 from .merge import merge
 from .merge import mine_wins
+from .payload import Contents
+from .signals import log
 from .signals import session_conflict
+from .signals import session_created
+from .signals import session_destroyed
+from .signals import session_regenerated
+from .signals import session_reused
+from .signals import session_revoked
+from .signals import session_saved
+from .signals import tell
 from .stores import ATTEMPTS
 from .stores import Record
 from .stores import REMEMBERED
-from .stores import Store
 from .subject import subject_of
-
-log = logging.getLogger("flask_serverside")
-
-A = TypeVar("A")
-R = TypeVar("R")
+from .vault import Known
+from .vault import Services
+from .vault import Vault
 
 #: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
 PERMANENT = "_permanent"
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What a session works with; the same for all sessions of an application."""
-
-    app: Flask
-    settings: Settings
-    store: Store
-    codec: Codec
-    identity: Identity
 
 
 class Cookie(NamedTuple):
@@ -70,20 +63,26 @@ class Cookie(NamedTuple):
     max_age: int | None = None
 
 
-class Known(NamedTuple):
-    """What stands in the store, as far as this request knows."""
+class Move(NamedTuple):
+    """That the session is to be given a new id."""
 
-    sid: str
-    record: Record
-    #: The session's data in it, encoded.
-    base: bytes
+    #: As :data:`~flask_serverside.session_regenerated` has it.
+    reason: str
+    #: What leads from the old id to the new one, if anything is to.
+    rotation: bytes = b""
 
 
 class Persistence:
-    """The data of a request's session, and what it takes to keep it."""
+    """The data of a request's session, and what it takes to keep it.
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    :param client: gives what sessions are bound to, when it is asked for.
+    """
+
+    def __init__(self, services: Services, client: Callable[[], str | None]) -> None:
+        self._app = services.app
+        self._codec = services.codec
+        self._settings = services.settings
+        self._vault = Vault(services, client)
         self.data: dict[str, Any] = {}
         #: What the client is still to be told; ``None``: nothing.
         self.cookie: Cookie | None = None
@@ -97,11 +96,11 @@ class Persistence:
         self._sid: str | None = None
         self._known: Known | None = None
         self._former: Known | None = None  # under the old id, until that is superseded
-        self._renewed = False
-        self._whole = False  # it was cleared: what others add is not to be kept
+        self._move: Move | None = None  # why it is to be
+        self._kept: frozenset[str] | None = None  # of what others add; None: all of it
         self._was_permanent = False
         self._lifetime: int | None = None  # if it was set in this request
-        self._failure: StoreUnavailable | None = None
+        self._proved: int | None = None  # when somebody has proved who they are, if they have
 
     # -- what is known about it
 
@@ -117,20 +116,20 @@ class Persistence:
     @property
     def sid(self) -> str:
         if self._sid is None:
-            self._sid = new_id(self._services.settings.id_length)
+            self._sid = new_id(self._settings.id_length)
         return self._sid
 
     @property
     def permanent(self) -> bool:
-        return bool(self.data.get(PERMANENT, self._services.settings.permanent))
+        return bool(self.data.get(PERMANENT, self._settings.permanent))
 
     @property
     def lifetime(self) -> int:
         """In milliseconds."""
         if self._lifetime is not None:
             return self._lifetime
-        known = self._former or self._known
-        return self._default_lifetime if known is None else known.record.lifetime
+        stored = self._stored
+        return self._default_lifetime if stored is None else stored.record.lifetime
 
     @lifetime.setter
     def lifetime(self, value: int) -> None:
@@ -138,11 +137,26 @@ class Persistence:
 
     @property
     def _default_lifetime(self) -> int:
-        return int(self._services.settings.lifetime * 1000)
+        return int(self._settings.lifetime * 1000)
 
     @property
     def subject(self) -> str | None:
-        return subject_of(self.data, self._services.settings.subject_key)
+        return subject_of(self.data, self._settings.subject_key)
+
+    @property
+    def authenticated(self) -> int:
+        """When somebody last proved who they are, in milliseconds since the epoch; 0: never."""
+        stored, subject = self._stored, self.subject
+        if self._proved is not None:
+            return self._proved
+        if subject != (stored and stored.record.subject):
+            return 0 if subject is None else self._vault.now()
+        return stored.contents.authenticated if stored is not None else 0
+
+    def is_fresh(self, within: int) -> bool:
+        """Whether that was not longer ago than this, in milliseconds."""
+        proved = self.authenticated
+        return proved > 0 and self._vault.now() - proved <= within
 
     @property
     def modified(self) -> bool:
@@ -155,48 +169,81 @@ class Persistence:
             encoded = self.encoded()
         except SerializationError:
             encoded = None
-        return encoded, self._known, self._former, self._whole, self._lifetime
+        return encoded, self._known, self._former, self._kept, self._lifetime
+
+    @property
+    def _stored(self) -> Known | None:
+        """What stands in the store, under the old id or the new one."""
+        return self._former or self._known
 
     def encoded(self) -> bytes:
         """The data as bytes; none at all if there is nothing to be kept."""
         if not self.data or self.data.keys() == {PERMANENT}:
             return b""
-        return self._services.codec.encode(self.data)
+        return self._codec.encode(self.data)
 
     def _changed(self, encoded: bytes) -> bool:
         if self._known is None:
             return bool(encoded)
+        _, record, contents = self._known
         return (
-            encoded != self._known.base
-            or self.lifetime != self._known.record.lifetime
-            or self._whole  # somebody may have added what is to be taken, too
+            encoded != contents.data
+            or self.lifetime != record.lifetime
+            or contents.outdated
+            or self._kept is not None  # somebody may have added what is to be taken, too
         )
 
     # -- loading
 
+    def reject(self, reason: str) -> None:
+        """Begin with nothing: what the client has presented is no id."""
+        self._vault.reject(reason, None)
+
     def load(self, sid: str) -> None:
         """Begin with what is stored under this id, if anything is."""
-        self._take(sid, self._standing(self._services.store.load, handle_of(sid)))
+        record = self._vault.find(sid)
+        if record is None:
+            return
+        grace = int(self._settings.rotation_grace * 1000)
+        if record.rotation is not None and self._vault.began >= record.seen + grace:
+            self._reused(record)
+        elif not self._take(sid, record) and record.ended:
+            self.dead, self._tombstone = True, record
+            self._vault.reject("ended", record.handle, record.subject)
+
+    def renew_cookie(self) -> None:
+        """Send the client its id once more, signed anew."""
+        if self._known is not None:
+            self._owe_cookie(self._known, self._vault.now())
 
     def reload(self) -> None:
         """Forget what this request has changed, and look at the store again."""
-        known = self._former or self._known
-        record = known and self._standing(self._services.store.load, known.record.handle)
+        known = self._stored
+        record = known and self._vault.standing(self._vault.store.load, known.record.handle)
         self._forget()
         if known is not None and not self._take(known.sid, record):
             self._gone(known.record)
 
     def _take(self, sid: str, record: Record | None) -> bool:
-        """Be the session in this record, if it can be. A tombstone is remembered."""
-        if record is not None and record.ended:
-            self.dead, self._tombstone = True, record
-        data = self._decoded(record)
-        if record is None or data is None:
+        """Be the session in this record, or that it leads to, if there is one."""
+        found = self._vault.heir(sid, record)
+        if found is None:
             return False
-        self._sid, self.data = sid, data
-        self._known = Known(sid, record, record.payload)
+        self._known, self.data = found
+        self._sid = self._known.sid
         self._was_permanent = self.permanent
+        if self._sid != sid:
+            self._owe_cookie(self._known, self._vault.now())
         return True
+
+    def _reused(self, record: Record) -> None:
+        """An id is used that was exchanged too long ago. Begin with nothing."""
+        tell(session_reused, self._app, record.handle, record.subject)
+        if self._settings.revoke_on_reuse:
+            ended = self._vault.call(self._vault.store.end, record, 0.0)
+            self._vault.call(self._vault.store.delete, record.handle)
+            if ended:
+                tell(session_revoked, self._app, record.handle, record.subject, reason="reused")
 
     def _begin(self, data: dict[str, Any]) -> None:
         """Be a session that is not stored yet."""
@@ -205,10 +252,18 @@ class Persistence:
     def _forget(self) -> None:
         """Be an empty session of which nothing that was asked for is left to do."""
         self._begin({})
-        self._former = self._lifetime = None
-        self._renewed = self._whole = False
+        self._former = self._move = self._kept = self._lifetime = self._proved = None
 
     # -- saving
+
+    def finish(self) -> None:
+        """Save at the end of a request."""
+        known = self._known
+        if known is not None and not self.late and self.subject == known.record.subject:
+            now, issued = self._vault.now(), known.contents.issued
+            if rotation_is_due(issued, now, self._settings) and self.encoded():
+                self._rotate(known)
+        self.save()
 
     def save(self, change: Callable[[], object] | None = None) -> None:
         """Store what has changed, on top of what others have stored meanwhile.
@@ -216,21 +271,24 @@ class Persistence:
         :param change: done to the data first, and done again whenever others were first. It
             is undone if it cannot be stored.
         """
+        if self._known is not None and self._former is None:
+            for _ in self._attempts(self._known.record):
+                if self._save_once(self._known, change):
+                    return
+                if self.moving:
+                    break
         if self._former is not None and not self.late:
-            self._move()
-        if self._known is None:
+            self._supersede(change)
+        else:
             self._save_first(change)
-            return
-        for _ in self._attempts(self._known.record):
-            if self._save_once(self._known, change):
-                return
 
     def touch(self) -> None:
         """Extend the session, and nothing else."""
         if self._known is None:
             return
-        touched = self._used(self._known.record, at_once=True)
-        if self._standing(self._services.store.touch, touched):
+        record = self._known.record
+        touched = used(record, self._vault.now(), record.lifetime, self._settings, at_once=True)
+        if self._vault.standing(self._vault.store.touch, touched):
             self._known = self._known._replace(record=touched._replace(token=None))
             if self.permanent:
                 self._owe_cookie(self._known)
@@ -244,30 +302,49 @@ class Persistence:
                 self._create(encoded)
                 if self._known is not None:
                     self._owe_cookie(self._known)
-            elif self._whole and self._tombstone is not None:
+                    self._tell(session_created, self._known.record)
+            elif self._kept is not None and self._tombstone is not None:
                 self._end(self._tombstone)
-            self._whole = False
+            self._kept = None
 
     def _save_once(self, known: Known, change: Callable[[], object] | None) -> bool:
-        """Whether nothing is left to be done. If not, what others have saved is merged."""
+        """Whether nothing is left to be done. If not, what others have saved is merged, or a
+        new id is to be given to the session first.
+        """
         with self._doing(change) as undo:
             encoded = self.encoded()
+            if self._is_somebody_else(known.record):
+                undo()
+                if self.late:
+                    self._warn_undeliverable()
+                    return True
+                self.renew()
+                self._move = Move("subject")
+                return False
             if encoded and not self._changed(encoded):
-                if touch_is_due(known.record, self._now(), self._services.settings):
+                if touch_is_due(known.record, self._vault.now(), self._settings):
                     self.touch()
                 return True
-            mine = self._next(known.record, encoded)
-            standing = self._standing(self._services.store.replace, mine)
-            theirs = self._decoded(standing)
-            if standing is mine:
-                self._settle(known, mine, encoded)
-            elif standing is None or theirs is None:
-                self._too_late(known, standing)
-            else:
+            mine = self._next(known, encoded)
+            standing = self._vault.standing(self._vault.store.replace, mine.record)
+            if standing is mine.record:
+                self._settle(known, mine)
+            elif found := self._vault.heir(known.sid, standing):
                 undo()
-                self._known = self._merged(known, standing, theirs, in_part=change is not None)
+                self._known = self._merged(known, *found, in_part=change is not None)
+                self._sid = self._known.sid
                 return False
+            else:
+                self._too_late(known, standing)
             return True
+
+    def _is_somebody_else(self, record: Record) -> bool:
+        """Whether somebody has signed in or out, so that a new id is to be given. Who signs
+        out where the client cannot be told a new id, signs out all the same.
+        """
+        subject = self.subject
+        changed = self._settings.regenerate_on_subject_change and subject != record.subject
+        return changed and bool(self.encoded()) and not (self.late and subject is None)
 
     @contextmanager
     def _doing(self, change: Callable[[], object] | None) -> Iterator[Callable[[], None]]:
@@ -275,13 +352,13 @@ class Persistence:
         if change is None:
             yield lambda: None
             return
-        data, whole, lifetime = self.data, self._whole, self._lifetime
-        before = self._services.codec.encode(data)
+        data, kept, lifetime = self.data, self._kept, self._lifetime
+        before = self._codec.encode(data)
 
         def undo() -> None:
             if self.data is data:  # not if others' changes were merged, or it has ended
                 self.data = self._as_before(before)
-                self._whole, self._lifetime = whole, lifetime
+                self._kept, self._lifetime = kept, lifetime
 
         try:
             change()
@@ -294,72 +371,100 @@ class Persistence:
         """The data as it was, with the very objects that have not changed since: a view may
         have hold of them.
         """
-        codec = self._services.codec
-        return merge(self.data, self.data, codec.decode(encoded), codec.fingerprint)
+        before = self._codec.decode(encoded)
+        return merge(self.data, self.data, before, self._codec.fingerprint)
 
-    def _next(self, record: Record, encoded: bytes) -> Record:
+    def _next(self, known: Known, encoded: bytes) -> Known:
         """The record as it is to be stored: the next version, or a tombstone."""
+        record = known.record
         if not encoded:
-            return record.tombstone(self._now(), self._remembered)
-        return self._used(record)._replace(
-            payload=encoded, version=record.version + 1, subject=self.subject
-        )
+            ended = record.tombstone(self._vault.now(), self._remembered)
+            return Known(known.sid, ended, known.contents)
+        record = self._used(record)._replace(version=record.version + 1, subject=self.subject)
+        contents = known.contents._replace(data=encoded, authenticated=self.authenticated)
+        return self._vault.sealed(known.sid, record, contents)
 
-    def _settle(self, known: Known, stored: Record, encoded: bytes) -> None:
-        self._whole = False
-        if stored.ended:
+    def _settle(self, known: Known, stored: Known) -> None:
+        self._kept = None
+        if stored.record.ended:
             if self.late:
-                self._reaching(self._services.store.delete, stored.handle)
+                self._vault.call(self._vault.store.delete, stored.record.handle)
             self.cookie = Cookie(None)
             self._begin(self.data)
+            self._tell(session_destroyed, known.record)
             return
-        self._known = Known(known.sid, stored._replace(token=None), encoded)
-        moved = stored.expires != known.record.expires
+        self._known = stored._replace(record=stored.record._replace(token=None))
+        moved = stored.record.expires != known.record.expires
         if (self.permanent and moved) or self.permanent != self._was_permanent:
-            self._owe_cookie(self._known)
+            self._owe_cookie(stored)
         self._was_permanent = self.permanent
+        self._tell(session_saved, stored.record)
 
     def _create(self, encoded: bytes) -> None:
-        now, subject = self._now(), self.subject
-        deadline = deadline_from(now, self._services.settings)
-        record = Record(handle_of(self.sid), encoded, 1, now, now, 0, 0, deadline, subject)
-        if self._former is not None and self._former.record.subject == subject:
+        now, subject = self._vault.now(), self.subject
+        deadline = deadline_from(now, self._settings)
+        record = Record(handle_of(self.sid), b"", 1, now, now, 0, 0, deadline, subject)
+        former = self._former and self._former.record
+        if former is not None and former.subject == subject and self._proved is None:
             # A new id alone is not a new session: only signing in begins its time anew.
-            old = self._former.record
-            record = record._replace(created=old.created, deadline=old.deadline)
+            record = record._replace(created=former.created, deadline=former.deadline)
         record = self._used(record)
-        # Who signs in begins a session of their own, whatever became of the old one. Who was
-        # signed in by the old one does not sign in by saying so again.
-        signs_in = self._renewed and subject not in (None, self._dead_subject)
-        if (self.dead and not signs_in) or record.expires <= now:
+        if (self.dead and not self._signs_in(self._tombstone)) or not record.alive(now):
             self._gone(self._tombstone or record)
             return
-        if not self._reaching(self._services.store.create, record):
+        contents = Contents(encoded, issued=now, authenticated=self.authenticated)
+        new = self._vault.sealed(self.sid, record, contents)
+        if not self._vault.call(self._vault.store.create, new.record):
             raise SessionConflict(f"There is a session {record.handle} already.")
-        self._known = Known(self.sid, record, encoded)
+        self._known = new
         self._was_permanent = self.permanent
         self.dead = False
 
-    def _owe_cookie(self, known: Known) -> None:
-        """The client is to be told the id, or that its cookie lives longer."""
-        seconds = (known.record.expires - known.record.seen) // 1000
-        self.cookie = Cookie(known.sid, seconds if self.permanent else None)
+    def _signs_in(self, ended: Record | None) -> bool:
+        """Whether somebody begins a session of their own, whatever became of the one that this
+        request has the id of. Who was signed in by that does not sign in by saying so again.
+        """
+        subject = self.subject
+        if subject in (None, self._dead_subject):
+            return False
+        return self._move is not None or (
+            self._settings.regenerate_on_subject_change
+            and ended is not None
+            and ended.subject != subject
+        )
+
+    def _owe_cookie(self, known: Known, now: int | None = None) -> None:
+        """The client is to be told the id, or that its cookie lives longer.
+
+        :param now: if it was not stored just now.
+        """
+        seconds = (known.record.expires - (now or known.record.seen)) // 1000
+        self.cookie = Cookie(known.sid, min(seconds, OLDEST) if self.permanent else None)
 
     # -- a new id, and the end
 
-    def renew(self, keep: bool) -> None:
-        """Go on under a new id, from the next save on."""
-        self._renewed = True
-        self._former = self._known or self._former
-        if not keep:
-            self.clear()
+    def renew(self, keep: bool | Iterable[str] = True) -> None:
+        """Go on under a new id, from the next save on.
+
+        :param keep: what comes along: all, nothing, or these keys.
+        """
+        self._former, self._move = self._stored, Move("asked")
+        if keep is not True:
+            self._kept = frozenset(keep or ())
+            for key in self.data.keys() - self._kept:
+                del self.data[key]
             self._lifetime = self._default_lifetime
         self._begin(self.data)
+
+    def prove(self) -> None:
+        """Somebody has proved who they are: begin the session's time anew, under a new id."""
+        self.renew()
+        self._proved = self._vault.now()
 
     def clear(self) -> None:
         """Empty the session, also of what others are adding to it meanwhile."""
         self.data.clear()
-        self._whole = True
+        self._kept = frozenset()
 
     def end(self) -> None:
         """End the session now, under whatever id it goes on, and begin an empty one."""
@@ -374,7 +479,10 @@ class Persistence:
                 self._die(record)
 
     def _end(self, record: Record) -> bool:
-        return self._reaching(self._services.store.end, record, self._remembered)
+        ended = self._vault.call(self._vault.store.end, record, self._remembered)
+        if ended:
+            self._tell(session_destroyed, record)
+        return ended
 
     @property
     def _remembered(self) -> float:
@@ -383,34 +491,46 @@ class Persistence:
         """
         return 0.0 if self.late else REMEMBERED
 
-    def _move(self) -> None:
+    def _rotate(self, known: Known) -> None:
+        """Go on under the id that follows this one, which all who have this one can reach."""
+        rotation = secrets.token_bytes(32)
+        self.renew()
+        self._sid = successor_of(known.sid, rotation, self._settings.id_length)
+        self._move = Move("rotation", rotation)
+
+    def _supersede(self, change: Callable[[], object] | None) -> None:
         """Store the session under its new id first, then end it under the old one: at each
         moment one of them is valid, and of several requests that do this at once, one.
         """
-        former = self._former
+        former, move = self._former, self._move
         assert former is not None
+        assert move is not None
         try:
             for _ in self._attempts(former.record):
-                self._put(self.encoded())
-                if self._former is None:
-                    return
-                tombstone = self._superseding(former.record)
-                standing = self._standing(self._services.store.replace, tombstone)
-                if standing is tombstone:
-                    self._former, self._whole = None, False
-                    self.cookie = Cookie(None)
-                    if self._known is not None:
-                        self._owe_cookie(self._known)
-                    return
-                theirs = self._decoded(standing)
-                if standing is None or theirs is None:
-                    self._withdraw()
-                    self._too_late(former, standing)
-                    return
-                former = self._former = self._merged(former, standing, theirs)
+                with self._doing(change) as undo:
+                    self._put(self.encoded())
+                    if self._former is None:
+                        return
+                    tombstone = self._superseding(former.record, move)
+                    standing = self._vault.standing(self._vault.store.replace, tombstone)
+                    if standing is tombstone:
+                        self._settle_move(former, move)
+                        return
+                    found = self._vault.heir(former.sid, standing)
+                    if found is None:
+                        self._withdraw()
+                        self._too_late(former, standing)
+                        return
+                    undo()
+                    merged = self._merged(former, *found, in_part=change is not None)
+                    if move.rotation and merged.sid != former.sid:
+                        break  # others have rotated it
+                    former = self._former = merged
         finally:
             if self._former is not None:
                 self._withdraw()
+        self._former, self._known, self._sid = None, merged, merged.sid
+        self.save(change)
 
     def _put(self, encoded: bytes) -> None:
         """Store the session under its new id, which nobody has been told yet."""
@@ -419,20 +539,35 @@ class Persistence:
         elif self._known is None:
             self._create(encoded)
         elif self._changed(encoded):
-            mine = self._next(self._known.record, encoded)
-            if self._reaching(self._services.store.replace, mine) is mine:
-                self._known = Known(self.sid, mine, encoded)
+            mine = self._next(self._known, encoded)
+            if self._vault.call(self._vault.store.replace, mine.record) is mine.record:
+                self._known = mine
             else:
-                self._gone(mine)  # revoked
+                self._gone(mine.record)  # revoked
 
-    def _superseding(self, old: Record) -> Record:
-        """What takes the old record's place, and says where the session goes on."""
-        successor = None if self._known is None else self._known.record.handle
-        return old.tombstone(self._now(), REMEMBERED, successor)
+    def _superseding(self, old: Record, move: Move) -> Record:
+        """What takes the old record's place, and says where the session goes on. If it leads
+        there, it does as long as the old id would have lived: so a copy of it is noticed.
+        """
+        now, successor = self._vault.now(), self._known.record.handle if self._known else ""
+        if not move.rotation:
+            return old.tombstone(now, REMEMBERED, successor)
+        remembered = max((old.expires - now) / 1000, self._settings.rotation_grace)
+        return old.tombstone(now, remembered, successor, move.rotation)
+
+    def _settle_move(self, former: Known, move: Move) -> None:
+        self._former = self._move = self._kept = self._proved = None
+        if self._known is None:
+            self.cookie = Cookie(None)
+            self._tell(session_destroyed, former.record)
+        else:
+            self._owe_cookie(self._known)
+            old, new = former.record.handle, self._known.record
+            self._tell(session_regenerated, new, former=old, reason=move.reason)
 
     def _withdraw(self) -> None:
-        if self._known is not None and self._failure is None:
-            self._reaching(self._services.store.delete, self._known.record.handle)
+        if self._known is not None and not self._vault.failed:
+            self._vault.call(self._vault.store.delete, self._known.record.handle)
             self._begin(self.data)
 
     # -- what others have done meanwhile
@@ -454,32 +589,40 @@ class Persistence:
         )
 
     def _merged(
-        self, known: Known, standing: Record, theirs: dict[str, Any], in_part: bool = False
+        self, known: Known, found: Known, theirs: dict[str, Any], in_part: bool = False
     ) -> Known:
         """Apply my changes to what somebody else has saved. Returns what is known now.
 
         :param in_part: never overwrite all of theirs, even if that is what is configured.
         """
-        codec, resolve = self._services.codec, self._services.settings.resolve
+        codec, resolve = self._codec, self._settings.resolve
+        if found.sid != known.sid:
+            self._owe_cookie(found, self._vault.now())
         if resolve is None and in_part:
             resolve = mine_wins
-        if resolve is None or self._whole:
-            self._report(standing, "overwritten")
-            return Known(known.sid, standing, standing.payload)
+        if resolve is None or self._kept == frozenset():
+            self._report(found.record, "overwritten")
+            return found
         try:
-            base = codec.decode(known.base)
+            base = self._keeping(codec.decode(known.contents.data))
+            theirs = self._keeping(theirs)
             self.data = merge(base, self.data, theirs, codec.fingerprint, resolve)
         except SessionConflict:
-            self._report(standing, "refused")
+            self._report(found.record, "refused")
             raise
-        self._report(standing, "merged")
-        return Known(known.sid, standing, standing.payload)
+        self._report(found.record, "merged")
+        return found
+
+    def _keeping(self, data: dict[str, Any]) -> dict[str, Any]:
+        if self._kept is None:
+            return data
+        return {key: value for key, value in data.items() if key in self._kept}
 
     def _too_late(self, known: Known, standing: Record | None) -> None:
         """The session has ended, or was given another id, since it was loaded."""
         subject, was = self.subject, known.record.subject
-        cleared = self._whole and not self.encoded()
-        signs_in = self._renewed and subject not in (None, was)
+        cleared = self._kept is not None and not self.encoded()
+        signs_in = self._move is not None and subject not in (None, was)
         signs_out = cleared or (was is not None and subject != was)
         # Who signs out does not stay signed in because the session has another id by now.
         ended = signs_out and standing is not None and self._end(standing)
@@ -497,17 +640,15 @@ class Persistence:
 
     def _own_changes(self, known: Known) -> dict[str, Any]:
         """Only what this request has set: nothing of a session that has ended."""
-        codec = self._services.codec
-        if self._whole:
-            return self.data
-        return merge(codec.decode(known.base), self.data, {}, codec.fingerprint)
+        base = self._keeping(self._codec.decode(known.contents.data))
+        return merge(base, self.data, {}, self._codec.fingerprint)
 
     def _gone(self, record: Record) -> None:
         """Be the session that has ended: it stays so, and what was changed is dropped."""
         self._forget()
         self._die(record)
         self._report(record, "gone")
-        if self._services.settings.on_gone == "raise":
+        if self._settings.on_gone == "raise":
             raise SessionGone(
                 f"Session {record.handle} has ended while this request was using it. What "
                 "this request changed is not stored."
@@ -520,9 +661,10 @@ class Persistence:
         self.dead, self.cookie = True, None
 
     def _report(self, record: Record, reason: str) -> None:
-        session_conflict.send(
-            self._services.app, handle=record.handle, subject=record.subject, reason=reason
-        )
+        self._tell(session_conflict, record, reason=reason)
+
+    def _tell(self, signal: NamedSignal, record: Record, **more: str) -> None:
+        tell(signal, self._app, record.handle, record.subject, **more)
 
     def _warn_undeliverable(self) -> None:
         warnings.warn(
@@ -534,45 +676,5 @@ class Persistence:
             stacklevel=2,
         )
 
-    # -- time
-
-    def _used(self, record: Record, at_once: bool = False) -> Record:
-        return used(record, self._now(), self.lifetime, self._services.settings, at_once)
-
-    def _now(self) -> int:
-        return self._services.store.now()
-
-    # -- the store
-
-    def _standing(self, operation: Callable[[A], R | None], argument: A) -> R | None:
-        """What a store's operation says. What cannot be read is as good as not there."""
-        try:
-            return self._reaching(operation, argument)
-        except SerializationError as error:
-            _ignore(argument.handle if isinstance(argument, Record) else argument, error)
-            return None
-
-    def _decoded(self, record: Record | None) -> dict[str, Any] | None:
-        """The data in a record, if it is there, alive and can be read."""
-        if record is None or record.ended:
-            return None
-        try:
-            return self._services.codec.decode(record.payload)
-        except SerializationError as error:
-            _ignore(record.handle, error)
-            return None
-
-    def _reaching(self, operation: Callable[..., R], *arguments: Any) -> R:
-        """Call the store. Once it could not be reached, this request does not wait again."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            return operation(*arguments)
-        except StoreUnavailable as error:
-            log.error("Session store unavailable: %s", error)
-            self._failure = error
-            raise
-
-
-def _ignore(handle: object, error: SerializationError) -> None:
-    log.warning("Session %s is ignored, it begins afresh: %s", handle, error)
+    def _used(self, record: Record) -> Record:
+        return used(record, self._vault.now(), self.lifetime, self._settings)

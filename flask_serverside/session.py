@@ -19,11 +19,12 @@ from . import values
 from .errors import SessionError
 from .errors import StoreUnavailable
 from .identity import handle_of
+from .identity import well_formed
 from .merge import FLASHES
 from .persistence import Cookie
 from .persistence import PERMANENT
 from .persistence import Persistence
-from .persistence import Services
+from .vault import Services
 
 T = TypeVar("T")
 
@@ -39,10 +40,16 @@ class ServerSideSession(SessionMixin):
 
     :param services: what all sessions of the application share.
     :param presented: gives the cookie's value, or ``None``, when it is asked for.
+    :param client: gives what ``SESSION_BINDING`` says of the client, when it is asked for.
     """
 
-    def __init__(self, services: Services, presented: Callable[[], str | None]) -> None:
-        self._services = services
+    def __init__(
+        self,
+        services: Services,
+        presented: Callable[[], str | None],
+        client: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._identity = services.identity
         self._presented = presented
         #: Whether the request has looked at the session at all.
         self.accessed = False
@@ -50,7 +57,7 @@ class ServerSideSession(SessionMixin):
         self.finishing = False
         #: Whether it could not be saved at the end of the request.
         self.abandoned = False
-        self._persistence = Persistence(services)
+        self._persistence = Persistence(services, client)
         self._loaded = False
         self._in_atomic = False
         self._refused: tuple[object, ...] | None = None  # what save() has failed to store
@@ -190,6 +197,21 @@ class ServerSideSession(SessionMixin):
         seconds = values.duration({"session.lifetime": value}, "session.lifetime", 0)
         self._state.lifetime = int(seconds * 1000)
 
+    @property
+    def authenticated_at(self) -> datetime | None:
+        """When the user last proved who they are: signed in, which is when :attr:`subject`
+        became theirs, or called for :meth:`reauthenticated`. ``None``: never. Aware, in UTC.
+        """
+        return _date(self._state.authenticated) if self._state.authenticated else None
+
+    def fresh(self, within: timedelta | float) -> bool:
+        """Whether the user has proved who they are not longer ago than this, as a timedelta
+        or in seconds. Ask it before a sensitive step, such as a change of password (OWASP
+        ASVS 5.0, 7.5.1), and let the user sign in again if not.
+        """
+        seconds = values.duration({"within": within}, "within", 0, zero=True)
+        return self._state.is_fresh(int(seconds * 1000))
+
     # -- what a view may do besides reading and writing
 
     def atomic(self, function: Callable[[Self], T]) -> T:
@@ -219,17 +241,30 @@ class ServerSideSession(SessionMixin):
         self._not_in_atomic("atomic")
         return self._atomic(lambda: function(self))
 
-    def regenerate(self, keep: bool = True) -> None:
-        """Give the session a new id, because somebody signs in or gains a privilege: an id
-        that was planted or seen before is then worth nothing (OWASP: session fixation).
+    def regenerate(self, keep: bool | Iterable[str] = True) -> None:
+        """Give the session a new id, because somebody gains a privilege: an id that was
+        planted or seen before is then worth nothing (OWASP: session fixation). When
+        :attr:`subject` changes, because somebody signs in or out, it happens by itself.
 
         The new session is stored when the request ends, with what others have saved to the
-        old one until then, and the old one ended after that.
+        old one until then, and the old one ended after that, without any grace.
 
-        :param keep: whether the data moves to the new id; if not, it begins empty.
+        :param keep: what moves to the new id: all data, nothing with ``False``, or what is
+            under the keys that are given, such as ``["cart"]``. If it is not all, the
+            lifetime is that of a new session.
         """
         self._not_in_atomic("regenerate")
+        if isinstance(keep, str):
+            raise TypeError(f"keep={keep!r}: expected true, false or several keys, as a list")
         self._state.renew(keep)
+
+    def reauthenticated(self) -> None:
+        """Call it when the user has proved once more who they are: :attr:`authenticated_at`
+        is now, ``SESSION_ABSOLUTE_LIFETIME`` begins anew, and the session has a new id.
+        Whoever signs in, so that :attr:`subject` changes, need not.
+        """
+        self._not_in_atomic("reauthenticated")
+        self._state.prove()
 
     def destroy(self) -> None:
         """End the session now, and clear the cookie. What is written to the session after
@@ -300,8 +335,10 @@ class ServerSideSession(SessionMixin):
 
     def finish(self) -> None:
         """Save, unless an explicit :meth:`save` has failed and nothing was done since."""
-        if self._refused is None or self._refused != self._persistence.pending:
-            self.save()
+        if self._loaded and (
+            self._refused is None or self._refused != self._persistence.pending
+        ):
+            self._storing(lambda state: state.finish())
 
     # -- within
 
@@ -314,11 +351,20 @@ class ServerSideSession(SessionMixin):
         self.accessed = True
         if not self._loaded:
             presented = self._presented()
-            sid = presented and self._services.identity.verify(presented)
-            if sid:
-                self._persistence.load(sid)
+            if presented is not None:
+                self._load(presented)
             self._loaded = True
         return self._persistence
+
+    def _load(self, presented: str) -> None:
+        sid = self._identity.verify(presented)
+        if sid is None:
+            wrong = "bad signature" if well_formed(presented) else "malformed"
+            self._persistence.reject(wrong)
+            return
+        self._persistence.load(sid)
+        if self._identity.is_outdated(presented):
+            self._persistence.renew_cookie()
 
     def _atomic(self, function: Callable[[], T]) -> T:
         results: list[T] = []

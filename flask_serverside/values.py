@@ -19,13 +19,15 @@ _WORDS = {"true": True, "yes": True, "on": True, "1": True}
 _WORDS |= {"false": False, "no": False, "off": False, "0": False}
 
 
-def boolean(config: Mapping[str, Any], key: str, default: bool) -> bool:
+def boolean(
+    config: Mapping[str, Any], key: str, default: bool, allowed: str = "true or false"
+) -> bool:
     value = config.get(key, default)
     if isinstance(value, bool):
         return value
     if isinstance(value, str | int) and str(value).lower() in _WORDS:
         return _WORDS[str(value).lower()]
-    raise ConfigurationError(key, value, "true or false")
+    raise ConfigurationError(key, value, allowed)
 
 
 def choice(config: Mapping[str, Any], key: str, words: tuple[T, ...]) -> T:
@@ -62,6 +64,10 @@ def duration(
             key, value, f"a timedelta or seconds, {least}, at most {LONGEST.days} days"
         )
     return number
+
+
+def optional_duration(config: Mapping[str, Any], key: str) -> float | None:
+    return None if config.get(key) is None else duration(config, key, 0)
 
 
 def integer(config: Mapping[str, Any], key: str, default: int, *, least: int, most: int) -> int:

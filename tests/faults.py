@@ -113,7 +113,7 @@ def overwrite_with_all_of_mine(monkeypatch: pytest.MonkeyPatch, store: Store) ->
     merged = Persistence._merged
 
     def mine(self: Any, *arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(self, "_whole", True)
+        monkeypatch.setattr(self, "_kept", frozenset())
         return merged(self, *arguments, **options)
 
     monkeypatch.setattr(Persistence, "_merged", mine)
@@ -123,10 +123,10 @@ def supersede_whatever_stands_there(monkeypatch: pytest.MonkeyPatch, store: Stor
     """Regenerate without what others have saved under the old id since it was loaded."""
     merged = Persistence._merged
 
-    def theirs_lost(self: Any, known: Any, standing: Any, theirs: Any, **options: Any) -> Any:
+    def theirs_lost(self: Any, known: Any, found: Any, theirs: Any, **options: Any) -> Any:
         if self.moving:
-            return known._replace(record=standing)
-        return merged(self, known, standing, theirs, **options)
+            return known._replace(record=found.record)
+        return merged(self, known, found, theirs, **options)
 
     monkeypatch.setattr(Persistence, "_merged", theirs_lost)
 

@@ -37,9 +37,9 @@ class SteppedStore(MemoryStore):
         step("create")
         return super().create(record)
 
-    def load(self, handle: str) -> Record | None:
+    def find(self, handle: str) -> Record | None:
         step("load")
-        record = super().load(handle)
+        record = super().find(handle)
         if (stepper := getattr(_running, "stepper", None)) and stepper.answer.dead is None:
             stepper.answer.dead = record is None or record.ended
         return record

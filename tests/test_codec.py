@@ -25,8 +25,8 @@ from markupsafe import Markup
 
 from flask_serverside import SerializationError
 from flask_serverside.codec import Codec
-from flask_serverside.codec import JSON
-from flask_serverside.codec import MsgPack
+from flask_serverside.serializers import JSON
+from flask_serverside.serializers import MsgPack
 
 MakeApp = Callable[..., Flask]
 

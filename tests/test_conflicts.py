@@ -539,7 +539,7 @@ def test_reload_takes_back_a_new_id_that_is_not_stored(make_app: MakeApp) -> Non
 def test_reload_loads_once_and_forgets_a_session_that_is_not_stored(make_app: MakeApp) -> None:
     app = make_app()
     client = client_of(app)
-    load, loads = store_of(app).load, []
+    find, loads = store_of(app).find, []
 
     def view() -> None:
         session.reload()
@@ -548,7 +548,7 @@ def test_reload_loads_once_and_forgets_a_session_that_is_not_stored(make_app: Ma
         assert session["a"] == 1
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_of(app), "load", lambda h: loads.append(h) or load(h))
+        patch.setattr(store_of(app), "find", lambda h: loads.append(h) or find(h))
         in_a_view(app, client, view)
     assert len(loads) == 2
     new = app.test_client()

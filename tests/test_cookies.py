@@ -142,14 +142,28 @@ def test_the_response_varies_on_the_cookie_if_the_session_was_accessed(app: Flas
 
 
 ATTRIBUTES: list[tuple[dict[str, Any], str]] = [
-    ({}, "HttpOnly; Path=/"),
-    ({"SESSION_COOKIE_NAME": "sid"}, "HttpOnly; Path=/"),
-    ({"SESSION_COOKIE_SECURE": True}, "Secure; HttpOnly; Path=/"),
-    ({"SESSION_COOKIE_HTTPONLY": False}, "Path=/"),
-    ({"SESSION_COOKIE_PATH": "/shop"}, "HttpOnly; Path=/shop"),
-    ({"APPLICATION_ROOT": "/root"}, "HttpOnly; Path=/root"),
-    ({"SESSION_COOKIE_DOMAIN": "example.org"}, "Domain=example.org; HttpOnly; Path=/"),
+    ({}, "HttpOnly; Path=/; SameSite=Lax"),
+    ({"SESSION_COOKIE_NAME": "sid"}, "HttpOnly; Path=/; SameSite=Lax"),
+    ({"SESSION_COOKIE_SECURE": True}, "Secure; HttpOnly; Path=/; SameSite=Lax"),
+    ({"SESSION_COOKIE_SECURE": "yes"}, "Secure; HttpOnly; Path=/; SameSite=Lax"),
+    ({"SESSION_COOKIE_SECURE": "False"}, "HttpOnly; Path=/; SameSite=Lax"),
+    ({"SESSION_COOKIE_HTTPONLY": False}, "Path=/; SameSite=Lax"),
+    ({"SESSION_COOKIE_HTTPONLY": "no"}, "Path=/; SameSite=Lax"),
+    ({"SESSION_COOKIE_PATH": "/shop"}, "HttpOnly; Path=/shop; SameSite=Lax"),
+    ({"APPLICATION_ROOT": "/root"}, "HttpOnly; Path=/root; SameSite=Lax"),
+    (
+        {"SESSION_COOKIE_DOMAIN": "example.org"},
+        "Domain=example.org; HttpOnly; Path=/; SameSite=Lax",
+    ),
     ({"SESSION_COOKIE_SAMESITE": "Strict"}, "HttpOnly; Path=/; SameSite=Strict"),
+    (
+        {"SESSION_COOKIE_SAMESITE": "None", "SESSION_COOKIE_SECURE": True},
+        "Secure; HttpOnly; Path=/; SameSite=None",
+    ),
+    (
+        {"SESSION_COOKIE_NAME": "__Host-session", "SESSION_COOKIE_SECURE": True},
+        "Secure; HttpOnly; Path=/; SameSite=Lax",
+    ),
 ]
 
 

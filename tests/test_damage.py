@@ -13,7 +13,7 @@ from flask import Flask
 from test_life_of_a_request import handle_in
 from test_life_of_a_request import store_of
 
-from flask_serverside.codec import MsgPack
+from flask_serverside.serializers import MsgPack
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
 

@@ -20,6 +20,10 @@ from flask_serverside import current_session as session
 from flask_serverside import SerializationError
 from flask_serverside import SessionConflict
 from flask_serverside import StoreUnavailable
+from flask_serverside.codec import Codec
+from flask_serverside.payload import Contents
+from flask_serverside.payload import Seal
+from flask_serverside.serializers import MsgPack
 from flask_serverside.testing import Clock
 from flask_serverside.testing import saved_again
 
@@ -215,15 +219,9 @@ def test_a_lifetime_does_not_outlive_its_session(app: Flask, client: FlaskClient
 def test_the_subject_changes_with_the_data(make_app: MakeApp) -> None:
     app = make_app(SESSION_SUBJECT_KEY="user")
     client = app.test_client()
-    handle = []
-
-    def sign_in(user: str | None) -> None:
-        session["user"] = user
-        handle[:] = [session.handle]
-
     for user in ("ada", "grace", None):
-        in_a_view(app, client, lambda user=user: sign_in(user))  # type: ignore[misc]
-        record = store_of(app).load(handle[0])
+        in_a_view(app, client, lambda user=user: session.update(user=user))  # type: ignore[misc]
+        record = store_of(app).load(handle_in(cookie_of(client)))
         assert record is not None
         assert record.subject == user
     client.get("/write?_user_id=1")
@@ -257,10 +255,21 @@ def meanwhile(
     store = store_of(app)
     record = store.load(handle or session.handle)
     assert record is not None
-    codec = session._services.codec
-    data = codec.decode(record.payload)
+    codec = session._persistence._codec
+    contents = payload_of(app, record)
+    data = codec.decode(contents.data)
     change(data)
-    assert store.replace(saved_again(record, codec.encode(data)))
+    changed = contents._replace(data=codec.encode(data))
+    assert store.replace(Seal().close("", saved_again(record, b""), changed))
+
+
+def payload_of(app: Flask, record: Any) -> Contents:
+    """What a record says that is not encrypted."""
+    return Seal().open("", record, store_of(app).now())
+
+
+def data_of(app: Flask, record: Any) -> Any:
+    return Codec(MsgPack()).decode(payload_of(app, record).data)
 
 
 def test_keys_that_one_deletes_and_the_other_leaves_are_gone(
@@ -337,7 +346,7 @@ def test_a_save_that_never_wins_says_so(
         monkeypatch.undo()
         record = store_of(app).load(session.handle)
         assert record is not None
-        assert session._services.codec.decode(record.payload)["a"] == "1"
+        assert data_of(app, record)["a"] == "1"
 
     in_a_view(app, client, view)
 

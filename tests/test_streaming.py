@@ -148,7 +148,7 @@ def test_a_stream_that_leaves_the_session_alone_costs_no_trip(
     app = make_app()
     streaming(app, lambda: None)
     client = client_with_session(app)
-    monkeypatch.setattr(store_of(app), "load", None)
+    monkeypatch.setattr(store_of(app), "find", None)
     assert send_all(client) == "onetwo"
 
 

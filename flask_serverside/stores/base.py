@@ -115,13 +115,20 @@ class Store(ABC):
         """The record, or ``None`` if there is none or it has expired."""
         # By the time before it is fetched: one that had expired then can have been extended
         # by nobody since.
-        now, started = self.now(), time.monotonic()
+        now = self.now()
+        return _alive(self.find(handle), now)
+
+    def find(self, handle: str) -> Record | None:
+        """The record as it stands, expired or not, for who can tell and wants to know why a
+        session is not there. ``None``: there is none, or the server has removed it.
+        """
+        started = time.monotonic()
         try:
-            return _alive(self._call(self._load, handle), now)
+            return self._call(self._load, handle)
         except StoreUnavailable as error:
             if not self._worth_repeating(error, started):
                 raise
-            return _alive(self._call(self._load, handle), now)
+            return self._call(self._load, handle)
 
     def replace(self, record: Record) -> Record | None:
         """Store the record if the stored version is ``record.version - 1``.
@@ -248,7 +255,7 @@ class Store(ABC):
 
 
 def _alive(record: Record | None, now: int) -> Record | None:
-    return record if record is not None and record.expires > now else None
+    return record if record is not None and record.alive(now) else None
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()

@@ -14,7 +14,7 @@ _HEADER = Struct(">2s6QH")
 
 #: Where the parts that the Redis scripts look at stand in the packed form, in bytes.
 VERSION_OFFSET, TIMES_OFFSET = 2, 10
-_HANDLE = re.compile(rb"[0-9a-f]{64}")
+_SUCCESSOR = re.compile(rb"([0-9a-f]{64})([0-9a-f]{64})?")
 _INT = Struct(">Q")
 _TIMES = Struct(">QQ")
 
@@ -55,12 +55,27 @@ class Record(NamedTuple):
     @property
     def successor(self) -> str | None:
         """The handle under which an ended session goes on, if it was given a new id."""
-        return self.payload.decode() if self.ended and _HANDLE.fullmatch(self.payload) else None
+        found = _SUCCESSOR.fullmatch(self.payload) if self.ended else None
+        return found and found[1].decode()
 
-    def tombstone(self, now: int, remembered: float, successor: str | None = None) -> Record:
+    @property
+    def rotation(self) -> bytes | None:
+        """What leads from the old id to the new one, with the old id only, if the session was
+        given it because time had passed.
+        """
+        found = _SUCCESSOR.fullmatch(self.payload) if self.ended else None
+        return bytes.fromhex(found[2].decode()) if found and found[2] else None
+
+    def alive(self, now: int) -> bool:
+        """Whether it has not expired."""
+        return self.expires > now
+
+    def tombstone(
+        self, now: int, remembered: float, successor: str = "", rotation: bytes = b""
+    ) -> Record:
         """What takes this record's place when its session ends, for ``remembered`` seconds."""
         return self._replace(
-            payload=(successor or "").encode(),
+            payload=(successor + rotation.hex()).encode(),
             version=self.version + 1,
             seen=now,
             expires=now + max(1, int(remembered * 1000)),

@@ -1,0 +1,154 @@
+"""The store as one request sees it: contents go in, and come out.
+
+Once the store could not be reached it is not asked again. What cannot be read is as good as
+not there. What is not accepted is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from typing import NamedTuple
+from typing import TypeVar
+
+from flask import Flask
+
+from .codec import Codec
+from .config import Settings
+from .errors import SerializationError
+from .errors import StoreUnavailable
+from .identity import handle_of
+from .identity import Identity
+from .identity import mark_of
+from .identity import successor_of
+from .payload import Contents
+from .payload import Seal
+from .signals import log
+from .signals import session_rejected
+from .signals import tell
+from .stores import Record
+from .stores import Store
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a session works with; the same for all sessions of an application."""
+
+    app: Flask
+    settings: Settings
+    store: Store
+    codec: Codec
+    seal: Seal
+    identity: Identity
+
+
+class Known(NamedTuple):
+    """What stands in the store, as far as this request knows."""
+
+    sid: str
+    record: Record
+    contents: Contents
+
+
+class Vault:
+    """Opens what the store has for this request's client, and seals what it is given.
+
+    :param client: gives what sessions are bound to, when it is asked for.
+    """
+
+    def __init__(self, services: Services, client: Callable[[], str | None]) -> None:
+        self._services = services
+        self._client = client
+        self._failure: StoreUnavailable | None = None
+        self.settings = services.settings
+        self.store = services.store
+        #: When the request began, by the store's clock.
+        self.began = self.now()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be reached."""
+        return self._failure is not None
+
+    def now(self) -> int:
+        return self.store.now()
+
+    # -- what stands there
+
+    def find(self, sid: str) -> Record | None:
+        """What is stored under this id, a tombstone perhaps."""
+        now, handle = self.now(), handle_of(sid)
+        try:
+            record = self.call(self.store.find, handle)
+        except SerializationError as error:
+            self._ignore(handle, error)
+            return None
+        if record is None or not record.alive(now):
+            self.reject("unknown" if record is None else "expired", handle)
+            return None
+        return record
+
+    def heir(self, sid: str, record: Record | None) -> tuple[Known, dict[str, Any]] | None:
+        """The session in this record, or the one that its id has led to by rotation, if it is
+        alive, can be read and is this client's.
+        """
+        while record is not None and record.rotation is not None:
+            sid = successor_of(sid, record.rotation, self.settings.id_length)
+            record = self.standing(self.store.load, handle_of(sid))
+        if record is None or record.ended:
+            return None
+        try:
+            contents = self._services.seal.open(sid, record, self.now())
+            data = self._services.codec.decode(contents.data)
+        except SerializationError as error:
+            self._ignore(record.handle, error)
+            return None
+        mark = self._mark(sid)
+        if mark and contents.client not in (mark, b""):
+            self.reject("binding", record.handle, record.subject)
+            return None
+        outdated = contents.outdated or (mark and not contents.client)
+        return Known(sid, record, contents._replace(outdated=bool(outdated))), data
+
+    def _mark(self, sid: str) -> bytes:
+        """Of the client, if sessions are bound to one; who does not say anything is one."""
+        return mark_of(sid, self._client() or "") if self.settings.bind is not None else b""
+
+    # -- what is to stand there
+
+    def sealed(self, sid: str, record: Record, contents: Contents) -> Known:
+        """The record with these contents, as this client's."""
+        contents = contents._replace(client=self._mark(sid), outdated=False)
+        return Known(sid, self._services.seal.close(sid, record, contents), contents)
+
+    def standing(self, operation: Callable[[A], R | None], argument: A) -> R | None:
+        """What a store's operation says. What cannot be read is as good as not there."""
+        try:
+            return self.call(operation, argument)
+        except SerializationError as error:
+            self._ignore(argument.handle if isinstance(argument, Record) else argument, error)
+            return None
+
+    def call(self, operation: Callable[..., R], *arguments: Any) -> R:
+        """Call the store. Once it could not be reached, this request does not wait again."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return operation(*arguments)
+        except StoreUnavailable as error:
+            log.error("Session store unavailable: %s", error)
+            self._failure = error
+            raise
+
+    # -- what is told
+
+    def reject(self, reason: str, handle: str | None, subject: str | None = None) -> None:
+        tell(session_rejected, self._services.app, handle, subject, reason=reason)
+
+    def _ignore(self, handle: object, error: SerializationError) -> None:
+        log.warning("Session %s is ignored, it begins afresh: %s", handle, error)
+        self.reject("undecodable", str(handle))
