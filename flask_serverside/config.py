@@ -182,7 +182,7 @@ def _function(key: str, value: Any, allowed: str) -> Any:
     if isinstance(value, str):
         try:
             value = import_string(value)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise ConfigurationError(key, value, allowed, str(error)) from error
     if not callable(value):
         raise ConfigurationError(key, value, allowed)

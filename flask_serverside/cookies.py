@@ -94,9 +94,10 @@ def _check_together(config: Mapping[str, Any]) -> None:
         "SESSION_COOKIE_SAMESITE = 'None'": samesite(config) == "None",
         "SESSION_COOKIE_PARTITIONED": flag(config, "SESSION_COOKIE_PARTITIONED", False),
     }
+    is_secure = secure(config)
     flag(config, "SESSION_COOKIE_HTTPONLY", True)
     for reason, given in reasons.items():
-        if given and secure(config) is not True:
+        if given and is_secure is not True:
             key = "SESSION_COOKIE_SECURE"
             raise ConfigurationError(key, config.get(key, False), f"true, with {reason}")
     if host and path != "/":
