@@ -29,6 +29,8 @@ from history_app import create_app
 from servers import free_port
 from test_life_of_a_request import store_of
 
+from flask_serverside import session_regenerated
+
 #: Operations of each seed. CI sets more.
 OPERATIONS = int(os.environ.get("HISTORY_OPERATIONS", 1600))
 #: Set this to a seed that has failed, to replay it.
@@ -124,6 +126,28 @@ def test_threads_are_told_the_truth(real_backend: Running, seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_processes_are_told_the_truth(served: int, seed: int) -> None:
     assert_consistent(seed, over_http(served))
+
+
+@pytest.mark.usefixtures("often_switched")
+def test_they_are_while_ids_are_exchanged_all_the_time(real_backend: Running) -> None:
+    app = create_app(
+        real_backend.app_config()
+        | {
+            "SESSION_ROTATION_INTERVAL": 0.3,
+            "SESSION_ROTATION_GRACE": 0.25,
+            # What is seen in the end is looked at with all ids that there ever were.
+            "SESSION_REVOKE_ON_REUSE": False,
+        }
+    )
+    rotated = []
+
+    def hear(sender: Flask, reason: str, **more: object) -> None:
+        if reason == "rotation":
+            rotated.append(1)
+
+    with session_regenerated.connected_to(hear):
+        assert_consistent(SEEDS[0], in_threads(app))
+    assert rotated
 
 
 def assert_consistent(seed: int, connect: Connect) -> None:

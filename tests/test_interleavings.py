@@ -27,17 +27,22 @@ from flask_serverside.stores import Record
 
 pytestmark = pytest.mark.group("memory")
 
-SIGN_INS = ("/sign-in?user=grace", "/sign-in?user=grace&keep=no")
+SIGN_INS = (
+    "/sign-in?user=grace",
+    "/sign-in?user=grace&keep=no",
+    "/sign-in-by-key?user=grace",
+    "/sign-in-by-atomic?user=grace",
+)
 SIGN_OUTS = ("/destroy", "/destroy-and-flash", "/clear", "/pop-user")
 OTHERS = ("/read", "/write?x=1", "/flash", "/take")
 REGENERATE = "/regenerate"
-EVERYTHING = (*SIGN_INS, *SIGN_OUTS, *OTHERS, REGENERATE)
+EVERYTHING = (*SIGN_INS, *SIGN_OUTS, *OTHERS, REGENERATE, "/prove")
 
 
 @functools.cache
-def make_app() -> Flask:
+def make_app(**config: object) -> Flask:
     app = Flask("interleavings")
-    app.config.update(SECRET_KEY="test", TESTING=True, SESSION_TYPE=SteppedStore())
+    app.config.update(SECRET_KEY="test", TESTING=True, SESSION_TYPE=SteppedStore(), **config)
     Session(app)
 
     @app.get("/read")
@@ -62,6 +67,21 @@ def make_app() -> Flask:
     def sign_in() -> str:
         session.regenerate(keep="keep" not in request.args)
         session["_user_id"] = request.args["user"]
+        return ""
+
+    @app.get("/sign-in-by-key")
+    def sign_in_by_key() -> str:
+        session["_user_id"] = request.args["user"]
+        return ""
+
+    @app.get("/sign-in-by-atomic")
+    def sign_in_by_atomic() -> str:
+        session.atomic(lambda session: session.update(_user_id=request.args["user"]))
+        return ""
+
+    @app.get("/prove")
+    def prove() -> str:
+        session.reauthenticated()
         return ""
 
     @app.get("/regenerate")
@@ -93,9 +113,9 @@ def make_app() -> Flask:
     return app
 
 
-def browser_with(**data: object) -> Browser:
+def browser_with(app: Flask | None = None, **data: object) -> Browser:
     """A browser with a session, the only one in the store."""
-    app = make_app()
+    app = app or make_app()
     app.config["SESSION_TYPE"].forget_all()
     client = app.test_client()
     with client.session_transaction() as transaction:
@@ -103,6 +123,21 @@ def browser_with(**data: object) -> Browser:
     cookie = client.get_cookie("session")
     assert cookie is not None
     return Browser(app, cookie.value)
+
+
+def due(**data: object) -> Browser:
+    """A browser whose session is to be given a new id by the next request that looks at it."""
+    app = make_app(SESSION_ROTATION_INTERVAL=1000, SESSION_ROTATION_GRACE=10)
+    store = app.config["SESSION_TYPE"]
+    store.clock = time.time
+    browser = browser_with(app, **data)
+    later = time.time() + 1000
+    store.clock = lambda: later
+    return browser
+
+
+def user_due() -> Browser:
+    return due(_user_id="ada")
 
 
 def signed_in() -> Browser:
@@ -180,7 +215,13 @@ def test_two_sign_outs_leave_nobody_signed_in(paths: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("begin", [visiting, signed_in])
 @pytest.mark.parametrize(
-    "paths", [(SIGN_INS[0], SIGN_INS[0]), (SIGN_INS[0], "/sign-in?user=bob&keep=no")]
+    "paths",
+    [
+        (SIGN_INS[0], SIGN_INS[0]),
+        (SIGN_INS[0], "/sign-in?user=bob&keep=no"),
+        (SIGN_INS[0], "/sign-in-by-key?user=bob"),
+        (SIGN_INS[2], "/sign-in-by-key?user=bob"),
+    ],
 )
 def test_of_two_sign_ins_the_one_whose_answer_comes_last_stands(
     begin: Callable[[], Browser], paths: tuple[str, str]
@@ -285,7 +326,7 @@ def test_the_cookie_never_leads_to_a_session_that_has_ended_by_then(
         for answer, other in (run.answers, run.answers[::-1]):
             if answer.cookie:
                 handle = handle_of(answer.cookie.partition(".")[0])
-                ends_it = other.path in (*SIGN_INS, *SIGN_OUTS, REGENERATE)
+                ends_it = other.path in (*SIGN_INS, *SIGN_OUTS, REGENERATE, "/prove")
                 takes_all = (answer.path, other.path) == ("/destroy-and-flash", "/take")
                 assert handle in alive or ends_it or takes_all, run.order
             if answer.dead and answer.path not in SIGN_INS:
@@ -312,3 +353,50 @@ def test_a_cookie_that_is_sent_again_may_take_the_browser_back() -> None:
             back.append(run)
     assert back
     begin().app.config["SESSION_TYPE"].clock = time.time
+
+
+@pytest.mark.parametrize("begin", [due, user_due])
+@pytest.mark.parametrize("paths", all_pairs(("/read", "/write?x=1", "/write?y=2", "/flash")))
+def test_all_who_come_while_an_id_is_exchanged_get_the_same_one(
+    begin: Callable[[], Browser], paths: tuple[str, str]
+) -> None:
+    for run in every_interleaving(begin, paths):
+        [record] = records(run.browser.app)
+        given = {answer.cookie for answer in run.answers if answer.cookie is not None}
+        assert {handle_of(cookie.partition(".")[0]) for cookie in given} == {record.handle}
+        data = data_of(run.browser)
+        assert data["kept"] == "yes", run.order
+        for path in paths:
+            assert path != "/write?x=1" or data["x"] == "1", run.order
+            assert path != "/write?y=2" or data["y"] == "2", run.order
+        assert len(data.get("_flashes", [])) == paths.count("/flash"), run.order
+
+
+@pytest.mark.parametrize("path", [*OTHERS, "/prove", REGENERATE])
+@pytest.mark.parametrize("sign_out", SIGN_OUTS)
+def test_a_sign_out_while_an_id_is_exchanged_leaves_nobody_signed_in(
+    sign_out: str, path: str
+) -> None:
+    for run in every_interleaving(user_due, (sign_out, path)):
+        popped = run.answers[0]
+        if sign_out == "/pop-user" and path in ("/prove", REGENERATE) and popped.dead:
+            continue  # there is nothing to be taken out of a session that has ended
+        assert not [r for r in records(run.browser.app) if r.subject], run.order
+        assert "_user_id" not in data_of(run.browser), run.order
+
+
+@pytest.mark.parametrize("path", OTHERS)
+@pytest.mark.parametrize("sign_in", SIGN_INS)
+def test_a_sign_in_while_an_id_is_exchanged_leaves_the_browser_signed_in(
+    sign_in: str, path: str
+) -> None:
+    taken_back = []
+    for run in every_interleaving(due, (sign_in, path)):
+        assert {record.subject for record in records(run.browser.app)} <= {"grace", None}
+        if data_of(run.browser).get("_user_id") != "grace":
+            # The limit: the other answer was sent before the sign-in's, and arrives after it.
+            other = run.answers[1]
+            assert other.cookie
+            assert other.arrived > run.answers[0].arrived
+            taken_back.append(run.order)
+    assert len(taken_back) > 0

@@ -97,6 +97,44 @@ def test_a_signed_id_that_is_not_stored_costs_one_trip(
     assert proxied[1].trips - before == 1
 
 
+def test_a_new_id_for_the_time_that_has_passed_costs_two_trips_more(
+    make_app: MakeApp, proxied: Line
+) -> None:
+    app = make_app(proxied[0], SESSION_ROTATION_INTERVAL=100)
+    store_of(app).clock = clock = Clock()
+    client = warmed_up(app)
+    late = app.test_client()
+    for path, trips in (("/read", 3), ("/write?b=2", 3), ("/untouched", 0)):
+        cookie = client.get_cookie("session")
+        assert cookie is not None
+        late.set_cookie("session", cookie.value)
+        clock.advance(100)
+        before = proxied[1].trips
+        client.get(path)
+        assert proxied[1].trips - before == trips
+    client.get("/read")
+    before = proxied[1].trips
+    late.get("/read")  # by way of the old id
+    assert proxied[1].trips - before == 2
+
+
+def test_signing_in_by_the_key_alone_costs_as_much_as_a_new_id(
+    client: FlaskClient, proxied: Line
+) -> None:
+    before = proxied[1].trips
+    client.get("/write?_user_id=ada")
+    assert proxied[1].trips - before == 3
+
+
+def test_encryption_and_compression_cost_no_trip(make_app: MakeApp, proxied: Line) -> None:
+    config = {"SESSION_ENCRYPTION_KEYS": [b"k" * 32], "SESSION_COMPRESSION": "zlib"}
+    client = warmed_up(make_app(proxied[0], **config))
+    for path, trips in (("/read", 1), ("/write?b=2", 2), ("/regenerate", 3), ("/clear", 2)):
+        before = proxied[1].trips
+        client.get(path)
+        assert proxied[1].trips - before == trips
+
+
 def test_a_touch_costs_one_trip_more(make_app: MakeApp, proxied: Line) -> None:
     app = make_app(proxied[0], SESSION_TOUCH_INTERVAL=0)
     store_of(app).clock = clock = Clock()

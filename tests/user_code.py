@@ -15,6 +15,7 @@ from flask_serverside import MISSING
 from flask_serverside import ServerSideSession
 from flask_serverside import Session
 from flask_serverside import session_conflict
+from flask_serverside import session_rejected
 from flask_serverside import StoreUnavailable
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
@@ -46,6 +47,10 @@ app.config["SESSION_ON_CONFLICT"] = both
 def hear(sender: Flask, handle: str, subject: str | None, reason: str) -> None: ...
 
 
+@session_rejected.connect
+def count_rejected(sender: Flask, handle: str | None, reason: str, **more: Any) -> None: ...
+
+
 def view() -> None:
     assert_type(current_session["a"], Any)
     assert_type(current_session.sid, str)
@@ -56,11 +61,15 @@ def view() -> None:
     assert_type(current_session.created_at, datetime | None)
     assert_type(current_session.expires_at, datetime | None)
     assert_type(current_session.lifetime, timedelta)
+    assert_type(current_session.authenticated_at, datetime | None)
+    assert_type(current_session.fresh(timedelta(minutes=5)), bool)
     assert_type(current_session.copy(), dict[str, Any])
     current_session.permanent = True
     current_session.modified = True
     current_session.lifetime = timedelta(days=30)
     current_session.regenerate(keep=False)
+    current_session.regenerate(keep=["cart"])
+    current_session.reauthenticated()
     current_session.destroy()
     current_session.save()
     current_session.reload()
