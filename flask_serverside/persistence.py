@@ -13,13 +13,13 @@ import warnings
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from typing import NamedTuple
 
 from blinker import NamedSignal
 
 from .cookies import OLDEST
+from .draft import Draft
 from .errors import SerializationError
 from .errors import SessionConflict
 from .errors import SessionGone
@@ -30,8 +30,6 @@ from .lifetimes import deadline_from
 from .lifetimes import rotation_is_due
 from .lifetimes import touch_is_due
 from .lifetimes import used
-from .merge import merge
-from .merge import mine_wins
 from .payload import Contents
 from .signals import log
 from .signals import session_conflict
@@ -45,13 +43,9 @@ from .signals import tell
 from .stores import ATTEMPTS
 from .stores import Record
 from .stores import REMEMBERED
-from .subject import subject_of
 from .vault import Known
 from .vault import Services
 from .vault import Vault
-
-#: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
-PERMANENT = "_permanent"
 
 
 class Cookie(NamedTuple):
@@ -80,10 +74,9 @@ class Persistence:
 
     def __init__(self, services: Services, client: Callable[[], str | None]) -> None:
         self._app = services.app
-        self._codec = services.codec
         self._settings = services.settings
         self._vault = Vault(services, client)
-        self.data: dict[str, Any] = {}
+        self.draft = Draft(services.settings, services.codec)
         #: What the client is still to be told; ``None``: nothing.
         self.cookie: Cookie | None = None
         #: Whether the client can be told nothing any more: its response is on the way.
@@ -97,10 +90,7 @@ class Persistence:
         self._known: Known | None = None
         self._former: Known | None = None  # under the old id, until that is superseded
         self._move: Move | None = None  # why it is to be
-        self._kept: frozenset[str] | None = None  # of what others add; None: all of it
         self._was_permanent = False
-        self._lifetime: int | None = None  # if it was set in this request
-        self._proved: int | None = None  # when somebody has proved who they are, if they have
 
     # -- what is known about it
 
@@ -120,35 +110,23 @@ class Persistence:
         return self._sid
 
     @property
-    def permanent(self) -> bool:
-        return bool(self.data.get(PERMANENT, self._settings.permanent))
-
-    @property
     def lifetime(self) -> int:
         """In milliseconds."""
-        if self._lifetime is not None:
-            return self._lifetime
+        if self.draft.lifetime is not None:
+            return self.draft.lifetime
         stored = self._stored
         return self._default_lifetime if stored is None else stored.record.lifetime
-
-    @lifetime.setter
-    def lifetime(self, value: int) -> None:
-        self._lifetime = value
 
     @property
     def _default_lifetime(self) -> int:
         return int(self._settings.lifetime * 1000)
 
     @property
-    def subject(self) -> str | None:
-        return subject_of(self.data, self._settings.subject_key)
-
-    @property
     def authenticated(self) -> int:
         """When somebody last proved who they are, in milliseconds since the epoch; 0: never."""
-        stored, subject = self._stored, self.subject
-        if self._proved is not None:
-            return self._proved
+        stored, subject = self._stored, self.draft.subject
+        if self.draft.proved is not None:
+            return self.draft.proved
         if subject != (stored and stored.record.subject):
             return 0 if subject is None else self._vault.now()
         return stored.contents.authenticated if stored is not None else 0
@@ -160,27 +138,21 @@ class Persistence:
 
     @property
     def modified(self) -> bool:
-        return self._changed(self.encoded())
+        return self._changed(self.draft.encoded())
 
     @property
     def pending(self) -> tuple[object, ...]:
         """The same at two moments if nothing was done to the session between them."""
         try:
-            encoded = self.encoded()
+            encoded = self.draft.encoded()
         except SerializationError:
             encoded = None
-        return encoded, self._known, self._former, self._kept, self._lifetime
+        return encoded, self._known, self._former, self.draft.kept, self.draft.lifetime
 
     @property
     def _stored(self) -> Known | None:
         """What stands in the store, under the old id or the new one."""
         return self._former or self._known
-
-    def encoded(self) -> bytes:
-        """The data as bytes; none at all if there is nothing to be kept."""
-        if not self.data or self.data.keys() == {PERMANENT}:
-            return b""
-        return self._codec.encode(self.data)
 
     def _changed(self, encoded: bytes) -> bool:
         if self._known is None:
@@ -190,7 +162,7 @@ class Persistence:
             encoded != contents.data
             or self.lifetime != record.lifetime
             or contents.outdated
-            or self._kept is not None  # somebody may have added what is to be taken, too
+            or self.draft.kept is not None  # somebody may have added what is to be taken, too
         )
 
     # -- loading
@@ -229,9 +201,9 @@ class Persistence:
         found = self._vault.heir(sid, record)
         if found is None:
             return False
-        self._known, self.data = found
+        self._known, self.draft.data = found
         self._sid = self._known.sid
-        self._was_permanent = self.permanent
+        self._was_permanent = self.draft.permanent
         if self._sid != sid:
             self._owe_cookie(self._known, self._vault.now())
         return True
@@ -245,23 +217,24 @@ class Persistence:
             if ended:
                 tell(session_revoked, self._app, record.handle, record.subject, reason="reused")
 
-    def _begin(self, data: dict[str, Any]) -> None:
+    def _begin(self) -> None:
         """Be a session that is not stored yet."""
-        self.data, self._known, self._sid = data, None, None
+        self._known = self._sid = None
 
     def _forget(self) -> None:
         """Be an empty session of which nothing that was asked for is left to do."""
-        self._begin({})
-        self._former = self._move = self._kept = self._lifetime = self._proved = None
+        self._begin()
+        self.draft.reset()
+        self._former = self._move = None
 
     # -- saving
 
     def finish(self) -> None:
         """Save at the end of a request."""
         known = self._known
-        if known is not None and not self.late and self.subject == known.record.subject:
+        if known is not None and not self.late and self.draft.subject == known.record.subject:
             now, issued = self._vault.now(), known.contents.issued
-            if rotation_is_due(issued, now, self._settings) and self.encoded():
+            if rotation_is_due(issued, now, self._settings) and self.draft.encoded():
                 self._rotate(known)
         self.save()
 
@@ -290,12 +263,12 @@ class Persistence:
         touched = used(record, self._vault.now(), record.lifetime, self._settings, at_once=True)
         if self._vault.standing(self._vault.store.touch, touched):
             self._known = self._known._replace(record=touched._replace(token=None))
-            if self.permanent:
+            if self.draft.permanent:
                 self._owe_cookie(self._known)
 
     def _save_first(self, change: Callable[[], object] | None) -> None:
-        with self._doing(change):
-            encoded = self.encoded()
+        with self.draft.doing(change):
+            encoded = self.draft.encoded()
             if self.late and (encoded or self._former is not None):
                 self._warn_undeliverable()
             elif encoded:
@@ -303,16 +276,16 @@ class Persistence:
                 if self._known is not None:
                     self._owe_cookie(self._known)
                     self._tell(session_created, self._known.record)
-            elif self._kept is not None and self._tombstone is not None:
+            elif self.draft.kept is not None and self._tombstone is not None:
                 self._end(self._tombstone)
-            self._kept = None
+            self.draft.kept = None
 
     def _save_once(self, known: Known, change: Callable[[], object] | None) -> bool:
         """Whether nothing is left to be done. If not, what others have saved is merged, or a
         new id is to be given to the session first.
         """
-        with self._doing(change) as undo:
-            encoded = self.encoded()
+        with self.draft.doing(change) as undo:
+            encoded = self.draft.encoded()
             if self._is_somebody_else(known.record):
                 undo()
                 if self.late:
@@ -342,37 +315,9 @@ class Persistence:
         """Whether somebody has signed in or out, so that a new id is to be given. Who signs
         out where the client cannot be told a new id, signs out all the same.
         """
-        subject = self.subject
+        subject = self.draft.subject
         changed = self._settings.regenerate_on_subject_change and subject != record.subject
-        return changed and bool(self.encoded()) and not (self.late and subject is None)
-
-    @contextmanager
-    def _doing(self, change: Callable[[], object] | None) -> Iterator[Callable[[], None]]:
-        """Do a change to the session, and undo it if what follows fails."""
-        if change is None:
-            yield lambda: None
-            return
-        data, kept, lifetime = self.data, self._kept, self._lifetime
-        before = self._codec.encode(data)
-
-        def undo() -> None:
-            if self.data is data:  # not if others' changes were merged, or it has ended
-                self.data = self._as_before(before)
-                self._kept, self._lifetime = kept, lifetime
-
-        try:
-            change()
-            yield undo
-        except BaseException:
-            undo()
-            raise
-
-    def _as_before(self, encoded: bytes) -> dict[str, Any]:
-        """The data as it was, with the very objects that have not changed since: a view may
-        have hold of them.
-        """
-        before = self._codec.decode(encoded)
-        return merge(self.data, self.data, before, self._codec.fingerprint)
+        return changed and bool(self.draft.encoded()) and not (self.late and subject is None)
 
     def _next(self, known: Known, encoded: bytes) -> Known:
         """The record as it is to be stored: the next version, or a tombstone."""
@@ -380,32 +325,34 @@ class Persistence:
         if not encoded:
             ended = record.tombstone(self._vault.now(), self._remembered)
             return Known(known.sid, ended, known.contents)
-        record = self._used(record)._replace(version=record.version + 1, subject=self.subject)
+        record = self._used(record)._replace(
+            version=record.version + 1, subject=self.draft.subject
+        )
         contents = known.contents._replace(data=encoded, authenticated=self.authenticated)
         return self._vault.sealed(known.sid, record, contents)
 
     def _settle(self, known: Known, stored: Known) -> None:
-        self._kept = None
+        self.draft.kept = None
         if stored.record.ended:
             if self.late:
                 self._vault.call(self._vault.store.delete, stored.record.handle)
             self.cookie = Cookie(None)
-            self._begin(self.data)
+            self._begin()
             self._tell(session_destroyed, known.record)
             return
         self._known = stored._replace(record=stored.record._replace(token=None))
         moved = stored.record.expires != known.record.expires
-        if (self.permanent and moved) or self.permanent != self._was_permanent:
+        if (self.draft.permanent and moved) or self.draft.permanent != self._was_permanent:
             self._owe_cookie(stored)
-        self._was_permanent = self.permanent
+        self._was_permanent = self.draft.permanent
         self._tell(session_saved, stored.record)
 
     def _create(self, encoded: bytes) -> None:
-        now, subject = self._vault.now(), self.subject
+        now, subject = self._vault.now(), self.draft.subject
         deadline = deadline_from(now, self._settings)
         record = Record(handle_of(self.sid), b"", 1, now, now, 0, 0, deadline, subject)
         former = self._former and self._former.record
-        if former is not None and former.subject == subject and self._proved is None:
+        if former is not None and former.subject == subject and self.draft.proved is None:
             # A new id alone is not a new session: only signing in begins its time anew.
             record = record._replace(created=former.created, deadline=former.deadline)
         record = self._used(record)
@@ -417,14 +364,14 @@ class Persistence:
         if not self._vault.call(self._vault.store.create, new.record):
             raise SessionConflict(f"There is a session {record.handle} already.")
         self._known = new
-        self._was_permanent = self.permanent
+        self._was_permanent = self.draft.permanent
         self.dead = False
 
     def _signs_in(self, ended: Record | None) -> bool:
         """Whether somebody begins a session of their own, whatever became of the one that this
         request has the id of. Who was signed in by that does not sign in by saying so again.
         """
-        subject = self.subject
+        subject = self.draft.subject
         if subject in (None, self._dead_subject):
             return False
         return self._move is not None or (
@@ -439,7 +386,7 @@ class Persistence:
         :param now: if it was not stored just now.
         """
         seconds = (known.record.expires - (now or known.record.seen)) // 1000
-        self.cookie = Cookie(known.sid, min(seconds, OLDEST) if self.permanent else None)
+        self.cookie = Cookie(known.sid, min(seconds, OLDEST) if self.draft.permanent else None)
 
     # -- a new id, and the end
 
@@ -450,21 +397,14 @@ class Persistence:
         """
         self._former, self._move = self._stored, Move("asked")
         if keep is not True:
-            self._kept = frozenset(keep or ())
-            for key in self.data.keys() - self._kept:
-                del self.data[key]
-            self._lifetime = self._default_lifetime
-        self._begin(self.data)
+            self.draft.keep(keep or ())
+            self.draft.lifetime = self._default_lifetime
+        self._begin()
 
     def prove(self) -> None:
         """Somebody has proved who they are: begin the session's time anew, under a new id."""
         self.renew()
-        self._proved = self._vault.now()
-
-    def clear(self) -> None:
-        """Empty the session, also of what others are adding to it meanwhile."""
-        self.data.clear()
-        self._kept = frozenset()
+        self.draft.proved = self._vault.now()
 
     def end(self) -> None:
         """End the session now, under whatever id it goes on, and begin an empty one."""
@@ -507,8 +447,8 @@ class Persistence:
         assert move is not None
         try:
             for _ in self._attempts(former.record):
-                with self._doing(change) as undo:
-                    self._put(self.encoded())
+                with self.draft.doing(change) as undo:
+                    self._put(self.draft.encoded())
                     if self._former is None:
                         return
                     tombstone = self._superseding(former.record, move)
@@ -556,7 +496,7 @@ class Persistence:
         return old.tombstone(now, remembered, successor, move.rotation)
 
     def _settle_move(self, former: Known, move: Move) -> None:
-        self._former = self._move = self._kept = self._proved = None
+        self._former = self._move = self.draft.kept = self.draft.proved = None
         if self._known is None:
             self.cookie = Cookie(None)
             self._tell(session_destroyed, former.record)
@@ -568,7 +508,7 @@ class Persistence:
     def _withdraw(self) -> None:
         if self._known is not None and not self._vault.failed:
             self._vault.call(self._vault.store.delete, self._known.record.handle)
-            self._begin(self.data)
+            self._begin()
 
     # -- what others have done meanwhile
 
@@ -595,39 +535,27 @@ class Persistence:
 
         :param in_part: never overwrite all of theirs, even if that is what is configured.
         """
-        codec, resolve = self._codec, self._settings.resolve
         if found.sid != known.sid:
             self._owe_cookie(found, self._vault.now())
-        if resolve is None and in_part:
-            resolve = mine_wins
-        if resolve is None or self._kept == frozenset():
-            self._report(found.record, "overwritten")
-            return found
         try:
-            base = self._keeping(codec.decode(known.contents.data))
-            theirs = self._keeping(theirs)
-            self.data = merge(base, self.data, theirs, codec.fingerprint, resolve)
+            merged = self.draft.apply_to(theirs, known.contents.data, in_part)
         except SessionConflict:
             self._report(found.record, "refused")
             raise
-        self._report(found.record, "merged")
+        self._report(found.record, "merged" if merged else "overwritten")
         return found
-
-    def _keeping(self, data: dict[str, Any]) -> dict[str, Any]:
-        if self._kept is None:
-            return data
-        return {key: value for key, value in data.items() if key in self._kept}
 
     def _too_late(self, known: Known, standing: Record | None) -> None:
         """The session has ended, or was given another id, since it was loaded."""
-        subject, was = self.subject, known.record.subject
-        cleared = self._kept is not None and not self.encoded()
+        subject, was = self.draft.subject, known.record.subject
+        cleared = self.draft.cleared
         signs_in = self._move is not None and subject not in (None, was)
         signs_out = cleared or (was is not None and subject != was)
         # Who signs out does not stay signed in because the session has another id by now.
         ended = signs_out and standing is not None and self._end(standing)
         if signs_in:
-            self._begin(self._own_changes(known))
+            self.draft.forget_others(known.contents.data)
+            self._begin()
             self._former = None
             self._save_first(None)
         elif cleared:  # which was to be done
@@ -637,11 +565,6 @@ class Persistence:
             self._gone(known.record)
         if ended and not signs_in:
             self.cookie = Cookie(None)
-
-    def _own_changes(self, known: Known) -> dict[str, Any]:
-        """Only what this request has set: nothing of a session that has ended."""
-        base = self._keeping(self._codec.decode(known.contents.data))
-        return merge(base, self.data, {}, self._codec.fingerprint)
 
     def _gone(self, record: Record) -> None:
         """Be the session that has ended: it stays so, and what was changed is dropped."""
@@ -667,8 +590,9 @@ class Persistence:
         tell(signal, self._app, record.handle, record.subject, **more)
 
     def _warn_undeliverable(self) -> None:
+        lost = ", ".join(map(repr, self.draft.data)) or "its new id"
         warnings.warn(
-            f"Lost from the session: {', '.join(map(repr, self.data)) or 'its new id'}. It is "
+            f"Lost from the session: {lost}. It is "
             "new or has a new id, and the client can not be given an id any more, because the "
             "response is being sent already, or there is none. Write to the session, or call "
             "regenerate(), before that.",

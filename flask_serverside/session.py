@@ -16,13 +16,14 @@ from typing import TypeVar
 from flask.sessions import SessionMixin
 
 from . import values
+from .draft import Draft
+from .draft import PERMANENT
 from .errors import SessionError
 from .errors import StoreUnavailable
 from .identity import handle_of
 from .identity import well_formed
 from .merge import FLASHES
 from .persistence import Cookie
-from .persistence import PERMANENT
 from .persistence import Persistence
 from .vault import Services
 
@@ -110,7 +111,7 @@ class ServerSideSession(SessionMixin):
 
     def clear(self) -> None:
         """Empty the session, also of what other requests are adding to it meanwhile."""
-        self._state.clear()
+        self._draft.keep(())
 
     def copy(self) -> dict[str, Any]:
         """A plain dict with the same items."""
@@ -147,7 +148,7 @@ class ServerSideSession(SessionMixin):
         """Whether the cookie outlives the browser. What new sessions are is said by
         ``SESSION_PERMANENT``; on the server each session ends after its lifetime.
         """
-        return self._state.permanent
+        return self._draft.permanent
 
     @permanent.setter
     def permanent(self, value: bool) -> None:
@@ -169,7 +170,7 @@ class ServerSideSession(SessionMixin):
     @property
     def subject(self) -> str | None:
         """Whose session it is: the value under ``SESSION_SUBJECT_KEY``, as a string."""
-        return self._state.subject
+        return self._draft.subject
 
     @property
     def created_at(self) -> datetime | None:
@@ -195,7 +196,7 @@ class ServerSideSession(SessionMixin):
     @lifetime.setter
     def lifetime(self, value: timedelta | float) -> None:
         seconds = values.duration({"session.lifetime": value}, "session.lifetime", 0)
-        self._state.lifetime = int(seconds * 1000)
+        self._draft.lifetime = int(seconds * 1000)
 
     @property
     def authenticated_at(self) -> datetime | None:
@@ -344,7 +345,11 @@ class ServerSideSession(SessionMixin):
 
     @property
     def _data(self) -> dict[str, Any]:
-        return self._state.data
+        return self._draft.data
+
+    @property
+    def _draft(self) -> Draft:
+        return self._state.draft
 
     @property
     def _state(self) -> Persistence:

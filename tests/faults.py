@@ -113,7 +113,7 @@ def overwrite_with_all_of_mine(monkeypatch: pytest.MonkeyPatch, store: Store) ->
     merged = Persistence._merged
 
     def mine(self: Any, *arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(self, "_kept", frozenset())
+        monkeypatch.setattr(self.draft, "kept", frozenset())
         return merged(self, *arguments, **options)
 
     monkeypatch.setattr(Persistence, "_merged", mine)

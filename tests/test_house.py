@@ -18,7 +18,7 @@ FLOORS = [
     ["interface"],
     ["session"],
     ["persistence"],
-    ["vault"],
+    ["vault", "draft"],
     ["lifetimes"],
     ["config"],
     ["codec", "payload"],

@@ -255,7 +255,7 @@ def meanwhile(
     store = store_of(app)
     record = store.load(handle or session.handle)
     assert record is not None
-    codec = session._persistence._codec
+    codec = session._persistence.draft._codec
     contents = payload_of(app, record)
     data = codec.decode(contents.data)
     change(data)

@@ -100,7 +100,7 @@ def test_a_signed_id_that_is_not_stored_costs_one_trip(
 def test_a_new_id_for_the_time_that_has_passed_costs_two_trips_more(
     make_app: MakeApp, proxied: Line
 ) -> None:
-    app = make_app(proxied[0], SESSION_ROTATION_INTERVAL=100)
+    app = make_app(proxied[0], SESSION_ROTATION_INTERVAL=100, SESSION_PURGE_INTERVAL=0)
     store_of(app).clock = clock = Clock()
     client = warmed_up(app)
     late = app.test_client()
