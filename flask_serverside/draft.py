@@ -1,0 +1,121 @@
+"""What a request has made of its session, as long as it is not stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .codec import Codec
+from .config import Settings
+from .merge import merge
+from .merge import mine_wins
+from .subject import subject_of
+
+#: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
+PERMANENT = "_permanent"
+
+
+class Draft:
+    """The data as the request sees it, and what else it has asked for."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        self._settings = settings
+        self._codec = codec
+        self.reset()
+
+    def reset(self) -> None:
+        """Be empty, with nothing asked for."""
+        self.data: dict[str, Any] = {}
+        #: In milliseconds, if it was set.
+        self.lifetime: int | None = None
+        #: When somebody has proved who they are, in milliseconds, if they have.
+        self.proved: int | None = None
+        #: What is to be kept of what was there before and of what others add, by its keys;
+        #: ``None``: all of it.
+        self.kept: frozenset[str] | None = None
+
+    @property
+    def permanent(self) -> bool:
+        return bool(self.data.get(PERMANENT, self._settings.permanent))
+
+    @property
+    def subject(self) -> str | None:
+        return subject_of(self.data, self._settings.subject_key)
+
+    @property
+    def cleared(self) -> bool:
+        """Whether nothing is to be left of it."""
+        return self.kept is not None and not self.encoded()
+
+    def encoded(self) -> bytes:
+        """The data as bytes; none at all if there is nothing to be kept."""
+        if not self.data or self.data.keys() == {PERMANENT}:
+            return b""
+        return self._codec.encode(self.data)
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Drop all but these, also of what others are adding meanwhile."""
+        self.kept = frozenset(keys)
+        for key in self.data.keys() - self.kept:
+            del self.data[key]
+
+    @contextmanager
+    def doing(self, change: Callable[[], object] | None) -> Iterator[Callable[[], None]]:
+        """Do a change, and undo it if what follows fails. Gives what undoes it."""
+        if change is None:
+            yield lambda: None
+            return
+        data, kept, lifetime = self.data, self.kept, self.lifetime
+        before = self._codec.encode(data)
+
+        def undo() -> None:
+            if self.data is data:  # not if others' changes were merged, or it has ended
+                self.data = self._as_before(before)
+                self.kept, self.lifetime = kept, lifetime
+
+        try:
+            change()
+            yield undo
+        except BaseException:
+            undo()
+            raise
+
+    def _as_before(self, encoded: bytes) -> dict[str, Any]:
+        """The data as it was, with the very objects that have not changed since: a view may
+        have hold of them.
+        """
+        before = self._codec.decode(encoded)
+        return merge(self.data, self.data, before, self._codec.fingerprint)
+
+    def apply_to(self, theirs: dict[str, Any], base: bytes, in_part: bool) -> bool:
+        """Be what somebody else has stored, with my changes.
+
+        :param base: what I have changed, encoded.
+        :param in_part: never overwrite all of theirs, even if that is what is configured.
+        :returns: whether anything of theirs is looked at.
+        :raises SessionConflict: ``SESSION_ON_CONFLICT`` says so.
+        """
+        resolve = self._settings.resolve
+        if resolve is None and in_part:
+            resolve = mine_wins
+        if resolve is None or self.kept == frozenset():
+            return False
+        before, theirs = (
+            self._of_what_is_kept(self._codec.decode(base)),
+            self._of_what_is_kept(theirs),
+        )
+        self.data = merge(before, self.data, theirs, self._codec.fingerprint, resolve)
+        return True
+
+    def forget_others(self, base: bytes) -> None:
+        """Be only what I have set myself."""
+        before = self._of_what_is_kept(self._codec.decode(base))
+        self.data = merge(before, self.data, {}, self._codec.fingerprint)
+
+    def _of_what_is_kept(self, data: dict[str, Any]) -> dict[str, Any]:
+        if self.kept is None:
+            return data
+        return {key: value for key, value in data.items() if key in self.kept}
