@@ -52,7 +52,7 @@ def create_app() -> Flask:
     app = Flask(__name__)
     app.config.from_mapping(
         SECRET_KEY="demo",  # noqa: S106 - a real application takes it from its environment
-        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE="auto",
         SESSION_SUBJECT_KEY="user",
         SESSION_TYPE="memory",
     )
