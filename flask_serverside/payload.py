@@ -18,6 +18,7 @@ from .encryption import Encryption
 from .encryption import KEYS
 from .encryption import PLAINTEXT_UNTIL
 from .errors import SerializationError
+from .stores import END_OF_TIME
 from .stores import Record
 
 _FORMAT = 1
@@ -73,6 +74,8 @@ class Seal:
         if len(payload) < _HEAD.size or payload[0] != _FORMAT:
             raise SerializationError("It is no payload of a session.")
         _, how, issued, authenticated, size = _HEAD.unpack_from(payload)
+        if max(issued, authenticated) > END_OF_TIME:
+            raise SerializationError("It has times that nobody of us has stored.")
         head, data = payload[: _HEAD.size + size], payload[_HEAD.size + size :]
         current = bool(how & _ENCRYPTED) == (self._encryption is not None)
         if how & _ENCRYPTED:

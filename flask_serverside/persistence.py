@@ -127,7 +127,7 @@ class Persistence:
         stored, subject = self._stored, self.draft.subject
         if self.draft.proved is not None:
             return self.draft.proved
-        if subject != (stored and stored.record.subject):
+        if subject != (stored and stored.subject):
             return 0 if subject is None else self._vault.now()
         return stored.contents.authenticated if stored is not None else 0
 
@@ -157,7 +157,7 @@ class Persistence:
     def _changed(self, encoded: bytes) -> bool:
         if self._known is None:
             return bool(encoded)
-        _, record, contents = self._known
+        record, contents = self._known.record, self._known.contents
         return (
             encoded != contents.data
             or self.lifetime != record.lifetime
@@ -232,7 +232,7 @@ class Persistence:
     def finish(self) -> None:
         """Save at the end of a request."""
         known = self._known
-        if known is not None and not self.late and self.draft.subject == known.record.subject:
+        if known is not None and not self.late and self.draft.subject == known.subject:
             now, issued = self._vault.now(), known.contents.issued
             if rotation_is_due(issued, now, self._settings) and self.draft.encoded():
                 self._rotate(known)
@@ -286,7 +286,7 @@ class Persistence:
         """
         with self.draft.doing(change) as undo:
             encoded = self.draft.encoded()
-            if self._is_somebody_else(known.record):
+            if self._is_somebody_else(known):
                 undo()
                 if self.late:
                     self._warn_undeliverable()
@@ -311,12 +311,12 @@ class Persistence:
                 self._too_late(known, standing)
             return True
 
-    def _is_somebody_else(self, record: Record) -> bool:
+    def _is_somebody_else(self, known: Known) -> bool:
         """Whether somebody has signed in or out, so that a new id is to be given. Who signs
         out where the client cannot be told a new id, signs out all the same.
         """
         subject = self.draft.subject
-        changed = self._settings.regenerate_on_subject_change and subject != record.subject
+        changed = self._settings.regenerate_on_subject_change and subject != known.subject
         return changed and bool(self.draft.encoded()) and not (self.late and subject is None)
 
     def _next(self, known: Known, encoded: bytes) -> Known:
@@ -324,7 +324,7 @@ class Persistence:
         record = known.record
         if not encoded:
             ended = record.tombstone(self._vault.now(), self._remembered)
-            return Known(known.sid, ended, known.contents)
+            return known._replace(record=ended)
         record = self._used(record)._replace(
             version=record.version + 1, subject=self.draft.subject
         )
@@ -351,10 +351,11 @@ class Persistence:
         now, subject = self._vault.now(), self.draft.subject
         deadline = deadline_from(now, self._settings)
         record = Record(handle_of(self.sid), b"", 1, now, now, 0, 0, deadline, subject)
-        former = self._former and self._former.record
+        former = self._former
         if former is not None and former.subject == subject and self.draft.proved is None:
             # A new id alone is not a new session: only signing in begins its time anew.
-            record = record._replace(created=former.created, deadline=former.deadline)
+            begun = former.record
+            record = record._replace(created=begun.created, deadline=begun.deadline)
         record = self._used(record)
         if (self.dead and not self._signs_in(self._tombstone)) or not record.alive(now):
             self._gone(self._tombstone or record)
@@ -547,7 +548,7 @@ class Persistence:
 
     def _too_late(self, known: Known, standing: Record | None) -> None:
         """The session has ended, or was given another id, since it was loaded."""
-        subject, was = self.draft.subject, known.record.subject
+        subject, was = self.draft.subject, known.subject
         cleared = self.draft.cleared
         signs_in = self._move is not None and subject not in (None, was)
         signs_out = cleared or (was is not None and subject != was)

@@ -30,6 +30,14 @@ class Serializer(Protocol):
         """The bytes may be anything. Whatever this raises, the session begins afresh."""
 
 
+#: How often lists, dicts and tuples may be in one another.
+DEEPEST = 100
+#: The bytes with which MessagePack begins one.
+_CONTAINERS = bytes([*range(0x80, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9)]) + (
+    b"\xdc\xdd\xde\xdf"
+)
+
+
 class JSON:
     """Flask's own session format: readable, and for fewer types (times to the second)."""
 
@@ -37,10 +45,18 @@ class JSON:
         self._tagged = TaggedJSONSerializer()
 
     def dumps(self, data: Any, /) -> bytes:
-        return self._tagged.dumps(data).encode()
+        return self._not_too_deep(self._tagged.dumps(data).encode(), data)
 
     def loads(self, payload: bytes, /) -> Any:
-        return self._tagged.loads(payload.decode())
+        data = self._tagged.loads(payload.decode())
+        self._not_too_deep(payload, data)
+        return data
+
+    def _not_too_deep(self, payload: bytes, data: Any) -> bytes:
+        """How much more Python can write and read depends on who has called it."""
+        if payload.count(b"[") + payload.count(b"{") > DEEPEST and _depth(data) > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} times")
+        return payload
 
 
 class MsgPack:
@@ -60,7 +76,10 @@ class MsgPack:
             return ormsgpack.packb(_spell_out(data), default=_extend, option=_OPTIONS)
 
     def loads(self, payload: bytes, /) -> Any:
-        return ormsgpack.unpackb(payload, ext_hook=_restore)
+        data = ormsgpack.unpackb(payload, ext_hook=_restore)
+        if len(payload) - len(payload.translate(None, _CONTAINERS)) > DEEPEST:
+            self.dumps(data)  # reads deeper than it writes: this could not be saved again
+        return data
 
 
 _OPTIONS = (
@@ -181,3 +200,17 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _depth(data: Any) -> int:
+    depth, level = 0, [data]
+    while level:
+        depth += 1
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += value.values()
+            elif isinstance(value, list | tuple):
+                inner += value
+        level = inner
+    return depth

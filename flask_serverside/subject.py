@@ -8,6 +8,8 @@ from uuid import UUID
 
 from .errors import SerializationError
 
+_LONGEST = 255
+
 
 def subject_of(data: Mapping[str, Any], key: str | None) -> str | None:
     """The subject as a string; ``None``: nobody has signed in, or no key says who.
@@ -17,11 +19,12 @@ def subject_of(data: Mapping[str, Any], key: str | None) -> str | None:
     value = None if key is None else data.get(key)
     if value is None or value == "":
         return None
-    subject = str(value)
+    huge = isinstance(value, int) and value.bit_length() > _LONGEST * 4
+    subject = "" if huge else str(value)
     if (
         not isinstance(value, str | int | UUID)
         or isinstance(value, bool)
-        or len(subject) > 255
+        or not 0 < len(subject) <= _LONGEST
         or not subject.isprintable()
     ):
         raise SerializationError(

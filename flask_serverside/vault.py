@@ -29,6 +29,7 @@ from .signals import session_rejected
 from .signals import tell
 from .stores import Record
 from .stores import Store
+from .subject import subject_of
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -52,6 +53,8 @@ class Known(NamedTuple):
     sid: str
     record: Record
     contents: Contents
+    #: Whose session the data says it is. The record, if it says otherwise, is out of date.
+    subject: str | None
 
 
 class Vault:
@@ -104,6 +107,7 @@ class Vault:
         try:
             contents = self._services.seal.open(sid, record, self.now())
             data = self._services.codec.decode(contents.data)
+            subject = subject_of(data, self.settings.subject_key)
         except SerializationError as error:
             self._ignore(record.handle, error)
             return None
@@ -111,8 +115,9 @@ class Vault:
         if mark and contents.client not in (mark, b""):
             self.reject("binding", record.handle, record.subject)
             return None
-        outdated = contents.outdated or (mark and not contents.client)
-        return Known(sid, record, contents._replace(outdated=bool(outdated))), data
+        unbound = mark != b"" and contents.client == b""
+        outdated = contents.outdated or unbound or subject != record.subject
+        return Known(sid, record, contents._replace(outdated=outdated), subject), data
 
     def _mark(self, sid: str) -> bytes:
         """Of the client, if sessions are bound to one; who does not say anything is one."""
@@ -123,7 +128,8 @@ class Vault:
     def sealed(self, sid: str, record: Record, contents: Contents) -> Known:
         """The record with these contents, as this client's."""
         contents = contents._replace(client=self._mark(sid), outdated=False)
-        return Known(sid, self._services.seal.close(sid, record, contents), contents)
+        sealed = self._services.seal.close(sid, record, contents)
+        return Known(sid, sealed, contents, record.subject)
 
     def standing(self, operation: Callable[[A], R | None], argument: A) -> R | None:
         """What a store's operation says. What cannot be read is as good as not there."""

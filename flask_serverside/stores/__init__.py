@@ -11,9 +11,10 @@ from .base import ATTEMPTS
 from .base import REMEMBERED
 from .base import Store
 from .base import StoreOptions
+from .record import END_OF_TIME
 from .record import Record
 
-__all__ = ["ATTEMPTS", "REMEMBERED", "Record", "Store", "StoreOptions", "find"]
+__all__ = ["ATTEMPTS", "END_OF_TIME", "REMEMBERED", "Record", "Store", "StoreOptions", "find"]
 
 KEY = "SESSION_TYPE"
 

@@ -23,6 +23,7 @@ from typing import TypedDict
 from typing import TypeVar
 from typing import Unpack
 
+from ..errors import SerializationError
 from ..errors import SessionTooLarge
 from ..errors import StoreError
 from ..errors import StoreUnavailable
@@ -124,11 +125,12 @@ class Store(ABC):
         """
         started = time.monotonic()
         try:
-            return self._call(self._load, handle)
+            record = self._call(self._load, handle)
         except StoreUnavailable as error:
             if not self._worth_repeating(error, started):
                 raise
-            return self._call(self._load, handle)
+            record = self._call(self._load, handle)
+        return record and record.checked()
 
     def replace(self, record: Record) -> Record | None:
         """Store the record if the stored version is ``record.version - 1``.
@@ -143,7 +145,9 @@ class Store(ABC):
             return None
         now = self.now()
         standing = self._call(self._replace, record)
-        return standing if standing is record else _alive(standing, now)
+        if standing is None or standing is record:
+            return standing
+        return _alive(standing.checked(), now)
 
     def touch(self, record: Record) -> bool:
         """Give the stored record the ``seen`` and ``expires`` of this one, nothing else.
@@ -168,22 +172,29 @@ class Store(ABC):
             that has ended; 0: not at all, which takes one more trip.
         :returns: whether there was one.
         """
-        for _ in range(ATTEMPTS):
-            if record.ended:
-                standing = self.load(record.successor) if record.successor else None
-                if standing is not None and standing.subject != record.subject:
-                    return False
-            else:
-                tombstone = record.tombstone(self.now(), remembered)
-                standing = self.replace(tombstone)
-                if standing is tombstone:
-                    if not remembered:
-                        self.delete(record.handle)
-                    return True
-            if standing is None:
-                return False
+        standing: Record | None = record
+        attempts, passed = 0, set()
+        while standing is not None:
             record = standing
-        return self.delete(record.handle)
+            try:
+                if record.ended:
+                    passed.add(record.handle)
+                    if record.successor is None or record.successor in passed:
+                        return False
+                    handle = record.successor
+                    standing = self.load(handle)
+                    if standing is not None and standing.subject != record.subject:
+                        return False
+                    continue
+                handle = record.handle
+                tombstone = record.tombstone(self.now(), remembered)
+                attempts += 1
+                standing = self.replace(tombstone) if attempts <= ATTEMPTS else tombstone
+            except SerializationError:  # what cannot be read is ended by removing it
+                return self.delete(handle)
+            if standing is tombstone:
+                return self.delete(handle) if attempts > ATTEMPTS or not remembered else True
+        return False
 
     def purge(self) -> int:
         """Remove what has expired, where the server does not do so by itself.

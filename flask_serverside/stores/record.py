@@ -14,6 +14,8 @@ _HEADER = Struct(">2s6QH")
 
 #: Where the parts that the Redis scripts look at stand in the packed form, in bytes.
 VERSION_OFFSET, TIMES_OFFSET = 2, 10
+#: No record has a higher version, a later time or a longer lifetime, both in milliseconds.
+LAST_VERSION, END_OF_TIME, LONGEST_LIFETIME = 2**62, 253_370_764_800_000, 3_200_000_000_000
 _SUCCESSOR = re.compile(rb"([0-9a-f]{64})([0-9a-f]{64})?")
 _INT = Struct(">Q")
 _TIMES = Struct(">QQ")
@@ -65,6 +67,17 @@ class Record(NamedTuple):
         """
         found = _SUCCESSOR.fullmatch(self.payload) if self.ended else None
         return bytes.fromhex(found[2].decode()) if found and found[2] else None
+
+    def checked(self) -> Record:
+        """:raises SerializationError: it has numbers that nobody of us has stored."""
+        times = (self.created, self.seen, self.expires, self.deadline or 0)
+        if (
+            not 0 < self.version < LAST_VERSION
+            or not 0 <= min(times) <= max(times) <= END_OF_TIME
+            or not 0 <= self.lifetime <= LONGEST_LIFETIME
+        ):
+            raise SerializationError(f"The record of session {self.handle} is damaged.")
+        return self
 
     def alive(self, now: int) -> bool:
         """Whether it has not expired."""
