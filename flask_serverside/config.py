@@ -35,7 +35,11 @@ POLICIES: dict[str, Resolve | None] = {"merge": mine_wins, "error": refuse, "las
 #: What a session is bound to: of a request, something that stays the same for one client.
 Bind = Callable[[Request], str | None]
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+#: Headers that mean something else.
+_TAKEN = re.compile(
+    r"(?i)(content-.*|cache-control|(set-)?cookie|vary|host|connection|date|location|"
+    r"transfer-encoding|authorization|www-authenticate|x-forwarded-.*)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +207,6 @@ def _rotation_interval(config: Mapping[str, Any]) -> float | None:
 def _header(config: Mapping[str, Any]) -> str | None:
     key = "SESSION_HEADER"
     header = values.optional_text(config, key)
-    if header is not None and (
-        not _TOKEN.fullmatch(header) or header.lower() in ("cookie", "set-cookie", "vary")
-    ):
+    if header is not None and (not values.TOKEN.fullmatch(header) or _TAKEN.match(header)):
         raise ConfigurationError(key, header, "the name of a header of its own: X-Session")
     return header

@@ -20,7 +20,6 @@ LARGEST_ATTRIBUTE = 1024
 OLDEST = 400 * 24 * 3600
 
 _SIGNATURE = 44
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DOMAIN = re.compile(r"[^\s;,/:]+")
 _PATH = re.compile(r"/[\x21-\x3a\x3c-\x7e]*")
 
@@ -65,7 +64,7 @@ def check(config: Mapping[str, Any], id_length: int) -> None:
 def _check_name(config: Mapping[str, Any], id_length: int) -> None:
     key = "SESSION_COOKIE_NAME"
     name: Any = config.get(key, "session")
-    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+    if not isinstance(name, str) or not values.TOKEN.fullmatch(name):
         raise ConfigurationError(key, name, "letters, digits and !#$%&'*+-.^_`|~")
     if len(name) + -(-id_length * 4 // 3) + _SIGNATURE > LARGEST:
         raise ConfigurationError(key, name, f"at most {LARGEST} bytes, with the value")

@@ -33,9 +33,15 @@ class Draft:
         self.lifetime: int | None = None
         #: When somebody has proved who they are, in milliseconds, if they have.
         self.proved: int | None = None
+        self.is_stored()
+
+    def is_stored(self) -> None:
+        """Nothing is asked for any more that others' changes would have to give way to."""
         #: What is to be kept of what was there before and of what others add, by its keys;
         #: ``None``: all of it.
         self.kept: frozenset[str] | None = None
+        #: Whether the view has emptied it, which is to sign out, whatever it has written since.
+        self.cleared = False
 
     @property
     def permanent(self) -> bool:
@@ -46,9 +52,15 @@ class Draft:
         return subject_of(self.data, self._settings.subject_key)
 
     @property
-    def cleared(self) -> bool:
+    def emptied(self) -> bool:
         """Whether nothing is to be left of it."""
-        return self.kept is not None and not self.encoded()
+        return self.kept == frozenset() and not self.encoded()
+
+    @property
+    def begun_anew(self) -> bool:
+        """Whether whoever is signed in has signed in after it was emptied."""
+        emptied = self.kept is not None and self._settings.subject_key not in self.kept
+        return emptied and self.subject is not None
 
     def encoded(self) -> bytes:
         """The data as bytes; none at all if there is nothing to be kept."""
@@ -62,19 +74,23 @@ class Draft:
         for key in self.data.keys() - self.kept:
             del self.data[key]
 
+    def clear(self) -> None:
+        self.keep(())
+        self.cleared = True
+
     @contextmanager
     def doing(self, change: Callable[[], object] | None) -> Iterator[Callable[[], None]]:
         """Do a change, and undo it if what follows fails. Gives what undoes it."""
         if change is None:
             yield lambda: None
             return
-        data, kept, lifetime = self.data, self.kept, self.lifetime
+        data, kept, cleared, lifetime = self.data, self.kept, self.cleared, self.lifetime
         before = self._codec.encode(data)
 
         def undo() -> None:
             if self.data is data:  # not if others' changes were merged, or it has ended
                 self.data = self._as_before(before)
-                self.kept, self.lifetime = kept, lifetime
+                self.kept, self.cleared, self.lifetime = kept, cleared, lifetime
 
         try:
             change()
@@ -95,20 +111,25 @@ class Draft:
 
         :param base: what I have changed, encoded.
         :param in_part: never overwrite all of theirs, even if that is what is configured.
-        :returns: whether anything of theirs is looked at.
+        :returns: whether theirs is kept where I have changed nothing.
         :raises SessionConflict: ``SESSION_ON_CONFLICT`` says so.
         """
         resolve = self._settings.resolve
-        if resolve is None and in_part:
+        if resolve is None and (in_part or self.encoded() == base):
             resolve = mine_wins
-        if resolve is None or self.kept == frozenset():
+        if self.kept == frozenset():
             return False
-        before, theirs = (
-            self._of_what_is_kept(self._codec.decode(base)),
-            self._of_what_is_kept(theirs),
-        )
-        self.data = merge(before, self.data, theirs, self._codec.fingerprint, resolve)
-        return True
+        before = self._of_what_is_kept(self._codec.decode(base))
+        theirs = self._of_what_is_kept(theirs)
+        if resolve is not None:
+            self.data = merge(before, self.data, theirs, self._codec.fingerprint, resolve)
+            return True
+        key = self._settings.subject_key
+        if key is not None and self.data.get(key) == before.get(key) != theirs.get(key):
+            # Whoever has signed out by theirs is not signed in again by mine.
+            self.data.pop(key, None)
+            self.data.update({key: theirs[key]} if key in theirs else {})
+        return False
 
     def forget_others(self, base: bytes) -> None:
         """Be only what I have set myself."""

@@ -90,7 +90,8 @@ def _key(value: Any) -> bytes:
     key = value
     if isinstance(value, str):
         try:
-            key = base64.urlsafe_b64decode(value.strip() + "=" * (-len(value.strip()) % 4))
+            padded = value.strip() + "=" * (-len(value.strip()) % 4)
+            key = base64.b64decode(padded, altchars=b"-_", validate=True)
         except ValueError:
             raise _no_key(value) from None
     if not isinstance(key, bytes) or len(key) != KEY_SIZE:

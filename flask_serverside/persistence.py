@@ -23,6 +23,7 @@ from .draft import Draft
 from .errors import SerializationError
 from .errors import SessionConflict
 from .errors import SessionGone
+from .errors import SessionTooLarge
 from .identity import handle_of
 from .identity import new_id
 from .identity import successor_of
@@ -115,7 +116,9 @@ class Persistence:
         if self.draft.lifetime is not None:
             return self.draft.lifetime
         stored = self._stored
-        return self._default_lifetime if stored is None else stored.record.lifetime
+        if stored is None or self._is_another(stored):
+            return self._default_lifetime
+        return stored.record.lifetime
 
     @property
     def _default_lifetime(self) -> int:
@@ -124,17 +127,18 @@ class Persistence:
     @property
     def authenticated(self) -> int:
         """When somebody last proved who they are, in milliseconds since the epoch; 0: never."""
-        stored, subject = self._stored, self.draft.subject
-        if self.draft.proved is not None:
+        stored, somebody = self._stored, self.draft.subject is not None
+        if self.draft.proved is not None and (somebody or self._settings.subject_key is None):
             return self.draft.proved
-        if subject != (stored and stored.subject):
-            return 0 if subject is None else self._vault.now()
-        return stored.contents.authenticated if stored is not None else 0
+        if stored is None or self._is_another(stored):
+            return self._vault.now() if somebody else 0
+        return stored.contents.authenticated
 
     def is_fresh(self, within: int) -> bool:
         """Whether that was not longer ago than this, in milliseconds."""
         proved = self.authenticated
-        return proved > 0 and self._vault.now() - proved <= within
+        # By its amount: the machine that says when may have a clock that is ahead.
+        return proved > 0 and abs(self._vault.now() - proved) <= within
 
     @property
     def modified(self) -> bool:
@@ -153,6 +157,21 @@ class Persistence:
     def _stored(self) -> Known | None:
         """What stands in the store, under the old id or the new one."""
         return self._former or self._known
+
+    def _is_another(self, stored: Known) -> bool:
+        """Whether somebody has signed in or out since it was stored."""
+        return self.draft.subject != stored.subject or self.draft.begun_anew
+
+    def _asks_for_nothing(self, stored: Known) -> bool:
+        """Whether all that was asked for is what has been asked for before."""
+        draft, unmoved = self.draft, self._move is None or self._move.rotation != b""
+        return (
+            unmoved
+            and draft.kept is None
+            and draft.proved is None
+            and draft.encoded() == stored.contents.data
+            and self.lifetime == stored.record.lifetime
+        )
 
     def _changed(self, encoded: bytes) -> bool:
         if self._known is None:
@@ -179,9 +198,10 @@ class Persistence:
         grace = int(self._settings.rotation_grace * 1000)
         if record.rotation is not None and self._vault.began >= record.seen + grace:
             self._reused(record)
-        elif not self._take(sid, record) and record.ended:
-            self.dead, self._tombstone = True, record
+        elif not self._take(sid, record) and record.ended and not self._vault.rejected:
             self._vault.reject("ended", record.handle, record.subject)
+            if self._vault.began < record.seen + int(REMEMBERED * 1000):
+                self.dead, self._tombstone = True, record
 
     def renew_cookie(self) -> None:
         """Send the client its id once more, signed anew."""
@@ -210,12 +230,13 @@ class Persistence:
 
     def _reused(self, record: Record) -> None:
         """An id is used that was exchanged too long ago. Begin with nothing."""
-        tell(session_reused, self._app, record.handle, record.subject)
+        ended = False
         if self._settings.revoke_on_reuse:
             ended = self._vault.call(self._vault.store.end, record, 0.0)
             self._vault.call(self._vault.store.delete, record.handle)
-            if ended:
-                tell(session_revoked, self._app, record.handle, record.subject, reason="reused")
+        self._tell(session_reused, record)
+        if ended:
+            self._tell(session_revoked, record, reason="reused")
 
     def _begin(self) -> None:
         """Be a session that is not stored yet."""
@@ -232,11 +253,17 @@ class Persistence:
     def finish(self) -> None:
         """Save at the end of a request."""
         known = self._known
-        if known is not None and not self.late and self.draft.subject == known.subject:
+        unchanged = known is not None and self._asks_for_nothing(known)
+        if known is not None and not self.late and not self._is_another(known):
             now, issued = self._vault.now(), known.contents.issued
             if rotation_is_due(issued, now, self._settings) and self.draft.encoded():
                 self._rotate(known)
-        self.save()
+        try:
+            self.save()
+        except SessionTooLarge as error:
+            if not unchanged:
+                raise
+            log.warning("A session that was only read is left as it is: %s", error)
 
     def save(self, change: Callable[[], object] | None = None) -> None:
         """Store what has changed, on top of what others have stored meanwhile.
@@ -244,6 +271,8 @@ class Persistence:
         :param change: done to the data first, and done again whenever others were first. It
             is undone if it cannot be stored.
         """
+        if self.late and self._former is not None and self._signs_out(self._former):
+            self._stay(self._former)
         if self._known is not None and self._former is None:
             for _ in self._attempts(self._known.record):
                 if self._save_once(self._known, change):
@@ -276,9 +305,9 @@ class Persistence:
                 if self._known is not None:
                     self._owe_cookie(self._known)
                     self._tell(session_created, self._known.record)
-            elif self.draft.kept is not None and self._tombstone is not None:
+            elif self.draft.emptied and self._tombstone is not None:
                 self._end(self._tombstone)
-            self.draft.kept = None
+            self.draft.is_stored()
 
     def _save_once(self, known: Known, change: Callable[[], object] | None) -> bool:
         """Whether nothing is left to be done. If not, what others have saved is merged, or a
@@ -286,7 +315,7 @@ class Persistence:
         """
         with self.draft.doing(change) as undo:
             encoded = self.draft.encoded()
-            if self._is_somebody_else(known):
+            if self._is_to_move(known):
                 undo()
                 if self.late:
                     self._warn_undeliverable()
@@ -311,13 +340,13 @@ class Persistence:
                 self._too_late(known, standing)
             return True
 
-    def _is_somebody_else(self, known: Known) -> bool:
+    def _is_to_move(self, known: Known) -> bool:
         """Whether somebody has signed in or out, so that a new id is to be given. Who signs
         out where the client cannot be told a new id, signs out all the same.
         """
-        subject = self.draft.subject
-        changed = self._settings.regenerate_on_subject_change and subject != known.subject
-        return changed and bool(self.draft.encoded()) and not (self.late and subject is None)
+        changed = self._settings.regenerate_on_subject_change and self._is_another(known)
+        signs_out = self.late and self.draft.subject is None
+        return changed and bool(self.draft.encoded()) and not signs_out
 
     def _next(self, known: Known, encoded: bytes) -> Known:
         """The record as it is to be stored: the next version, or a tombstone."""
@@ -332,7 +361,7 @@ class Persistence:
         return self._vault.sealed(known.sid, record, contents)
 
     def _settle(self, known: Known, stored: Known) -> None:
-        self.draft.kept = None
+        self.draft.is_stored()
         if stored.record.ended:
             if self.late:
                 self._vault.call(self._vault.store.delete, stored.record.handle)
@@ -352,12 +381,16 @@ class Persistence:
         deadline = deadline_from(now, self._settings)
         record = Record(handle_of(self.sid), b"", 1, now, now, 0, 0, deadline, subject)
         former = self._former
-        if former is not None and former.subject == subject and self.draft.proved is None:
+        if former is not None and not self._is_another(former) and self.draft.proved is None:
             # A new id alone is not a new session: only signing in begins its time anew.
             begun = former.record
             record = record._replace(created=begun.created, deadline=begun.deadline)
         record = self._used(record)
+        if former and not self._settings.touch_on_read and self._asks_for_nothing(former):
+            record = record._replace(expires=former.record.expires)
         if (self.dead and not self._signs_in(self._tombstone)) or not record.alive(now):
+            if self.draft.cleared and self._tombstone is not None:
+                self._end(self._tombstone)
             self._gone(self._tombstone or record)
             return
         contents = Contents(encoded, issued=now, authenticated=self.authenticated)
@@ -418,12 +451,23 @@ class Persistence:
                 self.cookie = Cookie(None)
             else:
                 self._die(record)
+                self._tombstone = record
 
     def _end(self, record: Record) -> bool:
         ended = self._vault.call(self._vault.store.end, record, self._remembered)
         if ended:
             self._tell(session_destroyed, record)
         return ended
+
+    def _signs_out(self, former: Known) -> bool:
+        """Whether nobody is to be signed in any more, nor anything left perhaps."""
+        signed_out = former.subject is not None and self.draft.subject is None
+        return signed_out or self.draft.emptied
+
+    def _stay(self, former: Known) -> None:
+        """Give up to be given a new id."""
+        self._known, self._sid = former, former.sid
+        self._former = self._move = None
 
     @property
     def _remembered(self) -> float:
@@ -464,13 +508,15 @@ class Persistence:
                         return
                     undo()
                     merged = self._merged(former, *found, in_part=change is not None)
-                    if move.rotation and merged.sid != former.sid:
-                        break  # others have rotated it
+                    rotated = merged.sid != former.sid
                     former = self._former = merged
+                    if move.rotation and rotated:
+                        break  # others were first
         finally:
             if self._former is not None:
                 self._withdraw()
-        self._former, self._known, self._sid = None, merged, merged.sid
+                if move.reason != "asked":
+                    self._stay(former)
         self.save(change)
 
     def _put(self, encoded: bytes) -> None:
@@ -487,17 +533,20 @@ class Persistence:
                 self._gone(mine.record)  # revoked
 
     def _superseding(self, old: Record, move: Move) -> Record:
-        """What takes the old record's place, and says where the session goes on. If it leads
-        there, it does as long as the old id would have lived: so a copy of it is noticed.
+        """What takes the old record's place, and says where the session goes on: as long as the
+        old id would have lived, so that a copy of it is noticed and a late sign-out counts,
+        unless somebody else is signed in there, over whom the old id has no power.
         """
-        now, successor = self._vault.now(), self._known.record.handle if self._known else ""
-        if not move.rotation:
-            return old.tombstone(now, REMEMBERED, successor)
-        remembered = max((old.expires - now) / 1000, self._settings.rotation_grace)
-        return old.tombstone(now, remembered, successor, move.rotation)
+        now, new = self._vault.now(), self._known and self._known.record
+        if new is None or new.subject != old.subject:
+            return old.tombstone(now, REMEMBERED, new.handle if new else "")
+        left = (old.expires - now) / 1000
+        remembered = max(left, REMEMBERED, self._settings.rotation_grace)
+        return old.tombstone(now, remembered, new.handle, move.rotation)
 
     def _settle_move(self, former: Known, move: Move) -> None:
-        self._former = self._move = self.draft.kept = self.draft.proved = None
+        self._former = self._move = self.draft.proved = None
+        self.draft.is_stored()
         if self._known is None:
             self.cookie = Cookie(None)
             self._tell(session_destroyed, former.record)
@@ -548,29 +597,28 @@ class Persistence:
 
     def _too_late(self, known: Known, standing: Record | None) -> None:
         """The session has ended, or was given another id, since it was loaded."""
-        subject, was = self.draft.subject, known.subject
-        cleared = self.draft.cleared
+        subject, was, draft = self.draft.subject, known.subject, self.draft
         signs_in = self._move is not None and subject not in (None, was)
-        signs_out = cleared or (was is not None and subject != was)
+        signs_out = draft.cleared or draft.emptied or (was is not None and subject != was)
         # Who signs out does not stay signed in because the session has another id by now.
         ended = signs_out and standing is not None and self._end(standing)
         if signs_in:
-            self.draft.forget_others(known.contents.data)
+            draft.forget_others(known.contents.data)
             self._begin()
             self._former = None
             self._save_first(None)
-        elif cleared:  # which was to be done
+        elif draft.emptied or self._asks_for_nothing(known):  # nothing is left undone
             self._forget()
             self._die(known.record)
+            self.cookie = Cookie(None) if ended else None
         else:
-            self._gone(known.record)
-        if ended and not signs_in:
-            self.cookie = Cookie(None)
+            self._gone(known.record, Cookie(None) if ended else None)
 
-    def _gone(self, record: Record) -> None:
+    def _gone(self, record: Record, cookie: Cookie | None = None) -> None:
         """Be the session that has ended: it stays so, and what was changed is dropped."""
         self._forget()
         self._die(record)
+        self.cookie = cookie
         self._report(record, "gone")
         if self._settings.on_gone == "raise":
             raise SessionGone(
@@ -591,7 +639,7 @@ class Persistence:
         tell(signal, self._app, record.handle, record.subject, **more)
 
     def _warn_undeliverable(self) -> None:
-        lost = ", ".join(map(repr, self.draft.data)) or "its new id"
+        lost = "its new id" if self.moving else ", ".join(map(repr, self.draft.data))
         warnings.warn(
             f"Lost from the session: {lost}. It is "
             "new or has a new id, and the client can not be given an id any more, because the "

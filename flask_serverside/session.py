@@ -111,7 +111,7 @@ class ServerSideSession(SessionMixin):
 
     def clear(self) -> None:
         """Empty the session, also of what other requests are adding to it meanwhile."""
-        self._draft.keep(())
+        self._draft.clear()
 
     def copy(self) -> dict[str, Any]:
         """A plain dict with the same items."""
@@ -158,7 +158,8 @@ class ServerSideSession(SessionMixin):
     @property
     def sid(self) -> str:
         """The id. It is the secret that makes a request this session's: do not show, log
-        or store it; :attr:`handle` is there for that.
+        or store it; :attr:`handle` is there for that. Whoever signs in has another one after
+        :meth:`save` only, or when the request has ended.
         """
         return self._state.sid
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,9 @@ T = TypeVar("T", bound=str)
 
 #: The longest time that any server and any date type can hold with room to spare.
 LONGEST = timedelta(days=36500)
+
+#: The name of a cookie or a header (RFC 9110, 5.6.2).
+TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True}
 _WORDS |= {"false": False, "no": False, "off": False, "0": False}

@@ -71,6 +71,8 @@ class Vault:
         self.store = services.store
         #: When the request began, by the store's clock.
         self.began = self.now()
+        #: Whether what the client has presented was not accepted.
+        self.rejected = False
 
     @property
     def failed(self) -> bool:
@@ -153,6 +155,7 @@ class Vault:
     # -- what is told
 
     def reject(self, reason: str, handle: str | None, subject: str | None = None) -> None:
+        self.rejected = True
         tell(session_rejected, self._services.app, handle, subject, reason=reason)
 
     def _ignore(self, handle: object, error: SerializationError) -> None:

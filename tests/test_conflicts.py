@@ -248,6 +248,7 @@ def test_each_conflict_is_signalled(make_app: MakeApp) -> None:
 
     assert reasons(app, client, merged) == [(app, handle, "ada", "merged")]
     assert reasons(app, client, overwritten) == [(app, handle, "ada", "overwritten")]
+    handle = in_a_view(app, client, lambda: session.handle)  # ada has signed in anew
     assert reasons(app, client, gone) == [(app, handle, "ada", "gone")]
     app = make_app(SESSION_ON_CONFLICT="error")
     assert [reason for *_, reason in reasons(app, client_of(app), refused)] == ["refused"]

@@ -101,11 +101,31 @@ def test_a_session_that_begins_while_sending_is_lost_and_said_to_be(make_app: Ma
 
 def test_a_new_id_while_sending_is_lost_and_said_to_be(make_app: MakeApp) -> None:
     app = make_app()
-    streaming(app, lambda: session.regenerate(keep=False))
+    streaming(app, lambda: session.regenerate())
     client = client_with_session(app)
     with pytest.warns(RuntimeWarning, match="Lost from the session: its new id"):
         send_all(client)
     assert client.get("/read").json == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    "sign_out",
+    [
+        lambda: (session.pop("_user_id"), session.regenerate()),
+        lambda: (session.clear(), session.regenerate()),
+        lambda: session.regenerate(keep=False),
+        lambda: (session.pop("_user_id"), session.regenerate(keep=["a"])),
+    ],
+)
+def test_a_sign_out_while_sending_counts_though_no_new_id_can_be_given(
+    make_app: MakeApp, sign_out: Callable[[], object]
+) -> None:
+    app = make_app()
+    streaming(app, sign_out)
+    client = app.test_client()
+    client.get("/write?a=1&_user_id=ada")
+    send_all(client)
+    assert "_user_id" not in client.get("/read").json
 
 
 @pytest.mark.parametrize("end", ["destroy", "clear"])

@@ -176,24 +176,27 @@ class Store(ABC):
         attempts, passed = 0, set()
         while standing is not None:
             record = standing
+            handle = record.successor or record.handle
             try:
                 if record.ended:
                     passed.add(record.handle)
-                    if record.successor is None or record.successor in passed:
+                    if handle in passed:
                         return False
-                    handle = record.successor
                     standing = self.load(handle)
                     if standing is not None and standing.subject != record.subject:
                         return False
-                    continue
-                handle = record.handle
-                tombstone = record.tombstone(self.now(), remembered)
-                attempts += 1
-                standing = self.replace(tombstone) if attempts <= ATTEMPTS else tombstone
+                elif attempts == ATTEMPTS:
+                    return self.delete(handle)
+                else:
+                    attempts += 1
+                    tombstone = record.tombstone(self.now(), remembered)
+                    standing = self.replace(tombstone)
+                    if standing is tombstone:
+                        if not remembered:
+                            self.delete(handle)
+                        return True
             except SerializationError:  # what cannot be read is ended by removing it
                 return self.delete(handle)
-            if standing is tombstone:
-                return self.delete(handle) if attempts > ATTEMPTS or not remembered else True
         return False
 
     def purge(self) -> int:
@@ -242,7 +245,9 @@ class Store(ABC):
         return self._dropped(error.__cause__) and time.monotonic() - started < self.timeout / 10
 
     def _fit(self, record: Record) -> None:
-        if self.max_size is not None and len(record.payload) > self.max_size:
+        if self.max_size is None or record.ended:  # a session can be ended at any size
+            return
+        if len(record.payload) > self.max_size:
             raise self._too_large(record)
 
     def _too_large(self, record: Record) -> SessionTooLarge:

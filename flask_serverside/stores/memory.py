@@ -38,6 +38,7 @@ class MemoryStore(Store):
         # One entry a record, (when to look, handle): extending a record leaves its entry
         # alone, and the entry is put back when it comes up too early.
         self._queue: list[tuple[int, str]] = []
+        self._ended: dict[str, None] = {}  # whose sessions have ended, in that order
         self._lock = threading.Lock()
 
     @classmethod
@@ -93,7 +94,7 @@ class MemoryStore(Store):
 
     def _delete(self, handle: str) -> bool:
         with self._lock:
-            found = self._records.pop(handle, None) is not None
+            found = self._drop(handle)
             if len(self._queue) > 2 * len(self._records) + 1024:
                 self._queue = [(r.expires, r.handle) for r in self._records.values()]
                 heapq.heapify(self._queue)
@@ -102,6 +103,8 @@ class MemoryStore(Store):
     def _put(self, record: Record) -> None:
         standing = self._records.get(record.handle)
         self._records[record.handle] = record
+        if record.ended:
+            self._ended[record.handle] = None
         if standing is not None and record.expires < standing.expires:
             heapq.heappush(self._queue, (record.expires, record.handle))
 
@@ -122,7 +125,14 @@ class MemoryStore(Store):
                 self.threshold,
             )
         while len(self._records) >= self.threshold:
-            self._settle(self._queue[0][0])
+            if self._ended:
+                self._drop(next(iter(self._ended)))
+            else:
+                self._settle(self._queue[0][0])
+
+    def _drop(self, handle: str) -> bool:
+        self._ended.pop(handle, None)
+        return self._records.pop(handle, None) is not None
 
     def _settle(self, until: int) -> None:
         """Take the queue's first entry, and drop its record if that expires by ``until``;
@@ -132,6 +142,6 @@ class MemoryStore(Store):
         record = self._records.get(handle)
         if record is None or record.expires <= until:
             heapq.heappop(self._queue)
-            self._records.pop(handle, None)
+            self._drop(handle)
         else:
             heapq.heapreplace(self._queue, (record.expires, handle))
