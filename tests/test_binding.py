@@ -104,3 +104,10 @@ def test_a_user_agent_of_any_bytes_is_one(make_app: MakeApp) -> None:
     strange = {"HTTP_USER_AGENT": "\udcff\x80é\0"}
     client.get("/write?a=1", environ_overrides=strange)
     assert client.get("/read", environ_overrides=strange).json == {"a": "1"}
+
+
+def test_who_is_rejected_is_named(make_app: MakeApp) -> None:
+    client = make_app(SESSION_BINDING="user_agent").test_client()
+    client.get("/write?_user_id=ada", headers=FIREFOX)
+    sent = heard(session_rejected, lambda: client.get("/read", headers=OTHER))
+    assert [(what["subject"], what["reason"]) for what in sent] == [("ada", "binding")]

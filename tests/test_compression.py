@@ -140,3 +140,37 @@ def test_it_is_compressed_before_it_is_encrypted(make_app: MakeApp) -> None:
     client = client_with(app, "abc" * 2000)
     assert len(record_of(client).payload) < 200
     assert client.get("/read").json == {"text": "abc" * 2000}
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_no_more_is_unpacked_than_was_allowed(method: str) -> None:
+    """What is beyond is never in memory."""
+    way = compression.METHODS[method]()
+    whole, complete = way.decompress(way.compress(bytes(10**6)), 1000)
+    assert (len(whole), complete) == (1000, False)
+
+
+def test_stored_payloads_say_how_by_numbers_that_stay_the_same() -> None:
+    assert {name: make().code for name, make in compression.METHODS.items()} == {
+        "zlib": 1,
+        "zstd": 2,
+    }
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_as_much_as_can_be_read_back_is_written(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(compression, "LARGEST", 2000)
+    code, packed = compression.smaller(bytes(2000), compression.METHODS[method]())
+    assert compression.as_before(code, packed) == bytes(2000)
+
+
+def test_without_zlib_zstd_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = compression.METHODS["zstd"]().compress(b"data")
+
+    def missing() -> compression.Compression:
+        raise ImportError
+
+    monkeypatch.setitem(compression.METHODS, "zlib", missing)
+    assert compression.as_before(2, packed) == b"data"

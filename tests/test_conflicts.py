@@ -15,6 +15,7 @@ from flask import get_flashed_messages
 from flask.testing import FlaskClient
 from test_life_of_a_request import is_alive
 from test_life_of_a_request import store_of
+from test_session import data_of
 from test_session import in_a_view
 from test_session import meanwhile
 
@@ -1062,3 +1063,252 @@ def test_atomic_leaves_what_nobody_has_changed_the_very_object(make_app: MakeApp
 
     in_a_view(app, client, view)
     assert client.get("/read").json == {"a": 1, "cart": [1, 2], "z": 1, "b": 1}
+
+
+# -- messages
+
+
+def stored(app: Flask) -> Any:
+    """What stands in the store of the current request's session."""
+    record = store_of(app).load(session.handle)
+    return record and data_of(app, record)
+
+
+def test_messages_are_out_of_the_store_before_they_are_shown(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, _flashes=[("message", "hello")])
+    seen = in_a_view(app, client, lambda: (get_flashed_messages(), stored(app)))
+    assert seen == (["hello"], {"a": 1})
+
+
+def test_messages_are_shown_once_whatever_else_the_view_takes_out(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, _flashes=[("message", "hello")])
+    assert in_a_view(app, client, lambda: session.pop("a")) == 1
+    assert client.get("/messages").json == ["hello"]
+    assert client.get("/messages").json == []
+
+
+def test_an_atomic_function_may_take_the_messages(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, _flashes=[("message", "hello")])
+    taken = in_a_view(app, client, lambda: session.atomic(lambda s: s.pop("_flashes")))
+    assert [tuple(message) for message in taken] == [("message", "hello")]
+    assert client.get("/messages").json == []
+
+
+def test_messages_of_the_same_request_need_no_session(make_app: MakeApp) -> None:
+    app = make_app()
+    client = app.test_client()
+
+    def view() -> tuple[list[Any], Any]:
+        flash("hello")
+        return list(get_flashed_messages()), stored(app)
+
+    assert in_a_view(app, client, view) == (["hello"], None)
+    assert client.get_cookie("session") is None
+
+
+def test_with_a_new_id_messages_are_out_of_the_store_before_they_are_shown(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    client = client_of(app, _flashes=[("message", "hello")])
+
+    def view() -> tuple[Any, ...]:
+        old = session.handle
+        session.regenerate()
+        return list(get_flashed_messages()), stored(app), is_alive(app, old)
+
+    assert in_a_view(app, client, view) == (["hello"], {"a": 1}, False)
+
+
+@pytest.mark.parametrize(("default", "expected"), [((), []), (("none",), "none")])
+def test_messages_that_another_request_shows_are_not_shown_again(
+    make_app: MakeApp, default: tuple[str, ...], expected: object
+) -> None:
+    app = make_app()
+    client = client_of(app, _flashes=[("message", "hello")])
+
+    def view() -> Any:
+        assert "_flashes" in session
+        meanwhile(app, lambda theirs: theirs.pop("_flashes"))
+        return session.pop("_flashes", *default)
+
+    assert in_a_view(app, client, view) == expected
+
+
+def test_messages_of_a_session_that_has_ended_are_not_shown(make_app: MakeApp) -> None:
+    app = make_app()
+    client = client_of(app, _flashes=[("message", "hello")])
+
+    def view() -> list[Any]:
+        assert "_flashes" in session
+        end_meanwhile(app)
+        return list(get_flashed_messages())
+
+    assert in_a_view(app, client, view) == []
+
+
+# -- signing out while another request has given the session a new id
+
+
+def given_a_new_id(client: FlaskClient) -> FlaskClient:
+    """Another browser with the same cookie, to which the session now belongs."""
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    other = client.application.test_client()
+    other.set_cookie("session", cookie.value)
+    other.get("/regenerate")
+    return other
+
+
+@pytest.mark.parametrize("how", ["clear", "pop", "clear under a new id"])
+def test_who_signs_out_is_signed_out_under_the_id_that_others_have_given(
+    make_app: MakeApp, how: str
+) -> None:
+    app = make_app()
+    client = client_of(app, _user_id="ada")
+    others = []
+
+    def view() -> None:
+        assert session["_user_id"] == "ada"
+        others.append(given_a_new_id(client))
+        if how == "pop":
+            session.pop("_user_id")
+        else:
+            session.clear()
+        if how == "clear under a new id":
+            session.regenerate()
+
+    in_a_view(app, client, view)
+    assert client.get_cookie("session") is None
+    assert others[0].get("/read").json == {}
+
+
+def test_who_only_writes_ends_nothing_under_the_id_that_others_have_given(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    client = client_of(app, _user_id="ada")
+    others = []
+
+    def view() -> None:
+        session["b"] = 1
+        others.append(given_a_new_id(client))
+
+    in_a_view(app, client, view)
+    assert client.get_cookie("session") is not None
+    assert others[0].get("/read").json == {"a": 1, "_user_id": "ada"}
+
+
+def test_who_signs_in_as_another_ends_the_former_session_and_has_a_cookie(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    client = client_of(app, _user_id="ada")
+    others = []
+
+    def view() -> None:
+        session["_user_id"] = "grace"
+        others.append(given_a_new_id(client))
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"_user_id": "grace"}
+    assert others[0].get("/read").json == {}
+
+
+@pytest.mark.parametrize(("path", "left"), [("/read", {"a": 1}), ("/clear", {})])
+def test_a_superseded_id_ends_the_session_only_by_clearing_it(
+    make_app: MakeApp, path: str, left: dict[str, Any]
+) -> None:
+    app = make_app()
+    client = client_of(app)
+    other = given_a_new_id(client)
+    assert client.get("/read").json == {}
+    client.get(path)
+    assert other.get("/read").json == left
+
+
+# -- the last resorts
+
+
+@pytest.mark.parametrize("new_id", [False, True])
+def test_who_is_always_too_late_is_refused_and_it_is_signalled(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, new_id: bool
+) -> None:
+    app = make_app()
+    client = client_of(app, _user_id="ada")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    handles = []
+
+    def view() -> None:
+        handles.append(session.handle)
+        if new_id:
+            session.regenerate()
+        session["b"] = "mine"
+        store, replace = store_of(app), store_of(app).replace
+
+        def overtaken(record: Any) -> Any:
+            if record.handle == handles[0]:
+                with monkeypatch.context() as patch:
+                    patch.setattr(store, "replace", replace)
+                    meanwhile(app, lambda theirs: theirs.update(c=1), handle=handles[0])
+            return replace(record)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "replace", overtaken)
+            with pytest.raises(SessionConflict, match=handles[0]):
+                session.save()
+
+    heard = reasons(app, client, view)
+    assert heard[-1] == (app, handles[0], "ada", "refused")
+    assert {reason for *_, reason in heard[:-1]} == {"merged"}
+
+
+def test_with_last_atomic_is_right_under_a_new_id_too(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="last")
+    client = client_of(app, count=0)
+
+    def view() -> Any:
+        old, runs = session.handle, []
+        session.regenerate()
+
+        def function(session: Any) -> int:
+            runs.append(1)
+            if len(runs) == 1:
+                meanwhile(app, lambda theirs: theirs.update(count=1), handle=old)
+            return count(session)
+
+        return session.atomic(function)
+
+    assert in_a_view(app, client, view) == 2
+    assert client.get("/read").json == {"a": 1, "count": 2}
+
+
+def test_without_atomic_last_is_last_under_a_new_id_too(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="last")
+    client = client_of(app)
+
+    def view() -> None:
+        old = session.handle
+        session.regenerate()
+        meanwhile(app, lambda theirs: theirs.update(b="theirs"), handle=old)
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": 1}
+
+
+def test_of_a_session_that_has_ended_only_what_the_request_has_set_deep_down_is_kept(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    client = client_of(app, cart=[[1]], deep={"x": [1]})
+
+    def view() -> None:
+        session["deep"]["x"].append(2)
+        end_meanwhile(app)
+        sign_in()
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"deep": {"x": [1, 2]}, "_user_id": "ada"}

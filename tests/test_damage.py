@@ -12,7 +12,13 @@ from backends import Running
 from flask import Flask
 from test_life_of_a_request import handle_in
 from test_life_of_a_request import store_of
+from test_rotation import heard
+from test_session import cookie_of
+from test_session import in_a_view
 
+from flask_serverside import current_session as session
+from flask_serverside import SerializationError
+from flask_serverside import session_rejected
 from flask_serverside.serializers import MsgPack
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
@@ -159,3 +165,45 @@ def test_damage_between_load_and_save_does_not_give_500(
     client.get("/write?a=1")
     assert client.get("/slow").status_code == 200
     assert client.get("/read").json == {}
+
+
+@pytest.mark.parametrize("payload", [VALUES["zeros"], PAYLOADS["cut off"]])
+def test_what_is_ignored_is_told_with_its_handle_and_why(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture, payload: bytes
+) -> None:
+    app = make_app()
+    client = app.test_client()
+    client.get("/write?a=1")
+    handle = handle_in(cookie_of(client))
+    put_payload(store_of(app), handle, payload)
+    sent = heard(session_rejected, lambda: client.get("/read"))
+    assert [(what["handle"], what["reason"]) for what in sent] == [(handle, "undecodable")]
+    [warning] = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warning.startswith(f"Session {handle} is ignored, it begins afresh: It is ")
+
+
+@pytest.mark.parametrize("operation", ["find", "replace", "load"])
+def test_what_a_store_cannot_read_is_told_with_its_handle_and_why(
+    make_app: MakeApp,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+) -> None:
+    app = make_app()
+    client = app.test_client()
+    client.get("/write?a=1")
+    handle = handle_in(cookie_of(client))
+
+    def damaged(argument: object) -> None:
+        raise SerializationError("broken")
+
+    def view() -> None:
+        if operation == "find":
+            monkeypatch.setattr(store_of(app), operation, damaged)
+        session["b"] = 1
+        monkeypatch.setattr(store_of(app), operation, damaged)
+        session.reload() if operation == "load" else session.save()
+
+    sent = heard(session_rejected, lambda: in_a_view(app, client, view))
+    assert {"handle": handle, "subject": None, "reason": "undecodable"} in sent
+    assert f"Session {handle} is ignored, it begins afresh: broken" in caplog.messages

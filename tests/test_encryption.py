@@ -23,6 +23,7 @@ from test_life_of_a_request import handle_in
 from test_life_of_a_request import store_of
 from test_rotation import heard
 from test_session import cookie_of
+from test_session import in_a_view
 
 from flask_serverside import ConfigurationError
 from flask_serverside import current_session as session
@@ -333,3 +334,25 @@ def test_what_is_sealed_opens_again() -> None:
         assert seal.open("sid", sealed, 0) == contents
     with pytest.raises(SerializationError, match="altered"):
         seal.open("another", sealed, 0)
+
+
+def test_what_was_encrypted_anew_is_not_stored_once_more(make_app: MakeApp) -> None:
+    before = make_app(SESSION_ENCRYPTION_KEYS=[OLD_KEY])
+    after = make_app(SESSION_ENCRYPTION_KEYS=[KEY, OLD_KEY])
+    after.session_interface.store = store_of(before)  # type: ignore[attr-defined]
+    client = after.test_client()
+    client.set_cookie("session", cookie_of(client_with_secret(before)))
+
+    def view() -> list[bool]:
+        assert session["card"] == SECRET
+        outdated = [session.modified]
+        session.save()
+        return [*outdated, session.modified]
+
+    assert in_a_view(after, client, view) == [True, False]
+
+
+@pytest.mark.parametrize(("value", "kind"), [(7, "int"), ("short", "str"), ([b"x"], "bytes")])
+def test_what_is_no_key_is_named_by_its_type(make_app: MakeApp, value: Any, kind: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^SESSION_ENCRYPTION_KEYS.*'{kind}'"):
+        make_app(SESSION_ENCRYPTION_KEYS=value)

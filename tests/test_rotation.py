@@ -398,3 +398,75 @@ def test_an_interval_within_the_grace_is_refused(make_app: MakeApp) -> None:
         make_app(SESSION_ROTATION_INTERVAL=10)
     with pytest.raises(ConfigurationError, match=r"SESSION_ROTATION_GRACE"):
         make_app(SESSION_ROTATION_GRACE=-1)
+
+
+@pytest.mark.parametrize("length", [16, 48])
+def test_ids_keep_the_configured_length_and_lead_on(
+    make_app: MakeApp, clock: Clock, length: int
+) -> None:
+    app = rotating(make_app, clock, SESSION_ID_LENGTH=length)
+    client = client_of(app)
+    late, size = copy_of(client), len(cookie_of(client))
+    clock.advance(INTERVAL)
+    client.get("/read")
+    assert len(cookie_of(client)) == size
+    assert late.get("/read").json == {"a": "1"}
+    assert cookie_of(late) == cookie_of(client)
+
+
+def test_a_cookie_that_is_sent_late_lives_no_longer_than_its_session(
+    make_app: MakeApp, clock: Clock
+) -> None:
+    app = rotating(make_app, clock, PERMANENT_SESSION_LIFETIME=1000)
+
+    @app.get("/write-after-another")
+    def write_after_another() -> str:
+        session["b"] = 1
+        client.get("/read")
+        clock.advance(GRACE / 2)
+        return ""
+
+    client = client_of(app)
+    reader, writer = copy_of(client), copy_of(client)
+    clock.advance(INTERVAL)
+    for late, path in ((writer, "/write-after-another"), (reader, "/read")):
+        assert "Max-Age=995;" in late.get(path).headers["Set-Cookie"]
+    assert client.get("/read").json == {"a": "1", "b": 1}
+
+
+def test_a_new_id_that_was_asked_for_is_given_though_others_have_rotated_the_old_one(
+    make_app: MakeApp, clock: Clock
+) -> None:
+    app = rotating(make_app, clock)
+    client = client_of(app)
+    other = copy_of(client)
+
+    def view() -> None:
+        session["b"] = 1
+        other.get("/read")
+        session.regenerate()
+
+    clock.advance(INTERVAL)
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": "1", "b": 1}
+    assert cookie_of(client) != cookie_of(other)
+    assert other.get("/read").json == {}
+
+
+def test_each_signal_is_sent_by_the_application(make_app: MakeApp, clock: Clock) -> None:
+    app = rotating(make_app, clock)
+    client = client_of(app)
+    late = copy_of(client)
+    clock.advance(INTERVAL)
+    client.get("/read")
+    clock.advance(GRACE)
+    senders: list[object] = []
+
+    def hear(sender: object, **what: Any) -> None:
+        senders.append(sender)
+
+    with session_reused.connected_to(hear), session_revoked.connected_to(hear):
+        late.get("/read")
+    with session_rejected.connected_to(hear):
+        client.get("/read")
+    assert senders == [app, app, app]

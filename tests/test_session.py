@@ -427,3 +427,113 @@ def test_the_newest_key_signs(app: Flask) -> None:
     client.get("/write?a=1")
     app.config["SECRET_KEY_FALLBACKS"] = None
     assert client.get("/read").json == {"a": "1"}
+
+
+def test_it_says_how_many_keys_it_has(app: Flask, client: FlaskClient) -> None:
+    def view() -> tuple[str, str]:
+        session["b"] = 2
+        before = repr(session._get_current_object())
+        session.clear()
+        return before, repr(session._get_current_object())
+
+    before, after = in_a_view(app, client, view)
+    assert before.endswith(", 2 keys>")
+    assert after.endswith(", 0 keys>")
+
+
+def test_who_never_proved_anything_is_not_fresh_within_any_time(
+    app: Flask, client: FlaskClient
+) -> None:
+    assert in_a_view(app, client, lambda: session.fresh(timedelta(days=365 * 9))) is False
+
+
+def test_after_an_emptied_session_was_saved_another_can_begin(
+    app: Flask, client: FlaskClient
+) -> None:
+    old = cookie_of(client)
+
+    def view() -> dict[str, Any]:
+        session.clear()
+        session.save()
+        assert dict(session) == {}
+        session["b"] = 2
+        return dict(session)
+
+    assert in_a_view(app, client, view) == {"b": 2}
+    assert client.get("/read").json == {"b": 2}
+    assert cookie_of(client) != old
+
+
+def test_saving_often_sends_no_cookie_that_is_not_due(app: Flask) -> None:
+    @app.get("/often")
+    def often() -> str:
+        for number in range(3):
+            session["b"] = number
+            session.save()
+        return ""
+
+    client = app.test_client()
+    assert "Set-Cookie" in client.get("/often").headers
+    assert "Set-Cookie" not in client.get("/often").headers
+
+
+def test_a_new_id_does_not_make_a_session_younger(app: Flask, client: FlaskClient) -> None:
+    store_of(app).clock = clock = Clock()
+    client.get("/write?b=1")
+    began = in_a_view(app, client, lambda: session.created_at)
+    clock.advance(100)
+    client.get("/regenerate")
+    assert in_a_view(app, client, lambda: session.created_at) == began
+
+
+def test_what_keeps_not_all_has_the_lifetime_of_a_new_session(
+    app: Flask, client: FlaskClient
+) -> None:
+    default = in_a_view(app, client, lambda: session.lifetime)
+
+    def shorten() -> None:
+        session.lifetime = timedelta(seconds=1000)
+
+    def begin_anew() -> timedelta:
+        session.regenerate(keep=["a"])
+        lifetime: timedelta = session.lifetime
+        return lifetime
+
+    in_a_view(app, client, shorten)
+    assert in_a_view(app, client, begin_anew) == default
+    assert in_a_view(app, client, lambda: session.lifetime) == default
+
+
+def test_what_all_requests_share_is_made_once(app: Flask, client: FlaskClient) -> None:
+    """It derives keys, and looks at the whole configuration."""
+    interface: Any = app.session_interface
+    shared = interface._services
+    client.get("/read")
+    assert interface._services is shared
+    app.config["SECRET_KEY"] = "another"
+    client.get("/read")
+    assert interface._services is not shared
+
+
+def test_once_the_store_has_failed_a_request_does_not_ask_it_again(
+    app: Flask,
+    client: FlaskClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked: list[str] = []
+
+    def find(handle: str) -> Any:
+        asked.append(handle)
+        raise StoreUnavailable("gone fishing")
+
+    monkeypatch.setattr(store_of(app), "find", find)
+
+    def view() -> None:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="gone fishing"):
+                session.get("a")
+
+    in_a_view(app, client, view)
+    assert len(asked) == 1
+    assert caplog.messages == ["Session store unavailable: gone fishing"]
