@@ -12,8 +12,10 @@ from datetime import timedelta
 from datetime import timezone
 from decimal import Decimal
 from typing import Any
+from typing import NamedTuple
 from uuid import UUID
 
+import ormsgpack
 import pytest
 from backends import Running
 from flask import Flask
@@ -234,3 +236,69 @@ def test_what_cannot_be_a_subject_is_refused(make_app: MakeApp, value: object) -
         client.session_transaction() as transaction,
     ):
         transaction["_user_id"] = value
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Moment(datetime):
+    pass
+
+
+class Money(Decimal):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Point(1, 2), (1, 2)),
+        (Moment(2026, 1, 2, 3), datetime(2026, 1, 2, 3)),
+        (Money("1.20"), Decimal("1.20")),
+    ],
+)
+def test_a_subclass_of_what_messagepack_lacks_comes_back_as_the_type_below_it(
+    value: Any, expected: Any
+) -> None:
+    assert same(codec.decode(codec.encode({"a": value})), {"a": expected})
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "content"),
+    [
+        (Markup("<b>"), 1, b"<b>"),
+        ((1, 2), 2, b"\x92\x01\x02"),
+        ({2, 1}, 3, b"\x92\x01\x02"),
+        (frozenset({2, 1}), 4, b"\x92\x01\x02"),
+        (datetime(2026, 1, 2, 3), 5, b"2026-01-02T03:00:00"),
+        (date(2026, 1, 2), 6, b"2026-01-02"),
+        (time(3), 7, b"03:00:00"),
+        (timedelta(1, 2, 3), 8, b"\x93\x01\x02\x03"),
+        (UUID(int=1), 9, bytes(15) + b"\x01"),
+        (Decimal("1.20"), 10, b"1.20"),
+        (2**64, 11, b"\x01" + bytes(8)),
+        ("\ud800", 12, b"\xed\xa0\x80"),
+        ({1: 2}, 13, b"\x92\x01\x02"),
+    ],
+)
+def test_what_is_stored_is_read_by_later_versions(
+    value: Any, number: int, content: bytes
+) -> None:
+    stored = ormsgpack.packb(ormsgpack.Ext(number, content))
+    assert MsgPack().dumps(value) == stored
+    assert same(MsgPack().loads(stored), value)
+
+
+@pytest.mark.parametrize(
+    ("stored", "why"),
+    [
+        (b"\xc1", "The stored data cannot be read: ."),
+        (MsgPack().dumps([1]), "The stored data is no dict: list"),
+        (ormsgpack.packb(ormsgpack.Ext(13, b"\x91\x01")), "The stored data cannot be read: "),
+    ],
+)
+def test_what_cannot_be_read_is_said(stored: bytes, why: str) -> None:
+    with pytest.raises(SerializationError, match=why):
+        codec.decode(stored)

@@ -174,3 +174,27 @@ def test_without_zlib_zstd_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setitem(compression.METHODS, "zlib", missing)
     assert compression.as_before(2, packed) == b"data"
+
+
+def test_a_missing_method_is_named_with_its_key(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("compression.zstd", "backports.zstd"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for value, expected in (
+        ("zstd", "a method that is installed"),
+        ("gzip", "none, or one of"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            make_app(SESSION_COMPRESSION=value)
+        message = f"SESSION_COMPRESSION = '{value}': expected {expected}"
+        assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_why_it_cannot_be_unpacked_is_said(method: str) -> None:
+    code, packed = compression.smaller(bytes(2000), compression.configured(method))
+    with pytest.raises(SerializationError, match=f"^It is no {method} data: "):
+        compression.as_before(code, b"\xff" * 100)
+    with pytest.raises(SerializationError, match=f"^Its {method} data is cut off"):
+        compression.as_before(code, packed[:-4])

@@ -356,3 +356,12 @@ def test_what_was_encrypted_anew_is_not_stored_once_more(make_app: MakeApp) -> N
 def test_what_is_no_key_is_named_by_its_type(make_app: MakeApp, value: Any, kind: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^SESSION_ENCRYPTION_KEYS.*'{kind}'"):
         make_app(SESSION_ENCRYPTION_KEYS=value)
+
+
+def test_where_the_library_is_missing_the_key_is_named_and_not_shown(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    expected = r"^SESSION_ENCRYPTION_KEYS = <class 'list'>: expected cryptography installed\."
+    with pytest.raises(ConfigurationError, match=expected):
+        make_app(SESSION_ENCRYPTION_KEYS=[KEY])

@@ -146,3 +146,14 @@ def test_a_lifetime_set_before_a_touch_is_stored_all_the_same(make_app: MakeApp)
     in_a_view(app, client, view)
     clock.advance(60)
     assert client.get("/read").json == {}
+
+
+def test_a_read_extends_at_the_interval_and_not_before(make_app: MakeApp) -> None:
+    app = make_app(PERMANENT_SESSION_LIFETIME=1000, SESSION_TOUCH_INTERVAL=60)
+    store_of(app).clock = clock = Clock()
+    client = app.test_client()
+    client.get("/write?a=1")
+    clock.advance(59.999)
+    assert "Set-Cookie" not in client.get("/read").headers
+    clock.advance(0.001)
+    assert age_of(client.get("/read")) == 1000

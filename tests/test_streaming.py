@@ -10,6 +10,7 @@ import pytest
 from backends import Running
 from flask import flash
 from flask import Flask
+from flask import Response
 from flask import stream_with_context
 from flask.testing import FlaskClient
 from flask_socketio import emit
@@ -20,6 +21,7 @@ from test_session import in_a_view
 from test_session import meanwhile
 
 from flask_serverside import current_session as session
+from flask_serverside import SerializationError
 from flask_serverside import StoreUnavailable
 
 MakeApp = Callable[..., Flask]
@@ -241,3 +243,23 @@ def test_a_session_that_ends_in_socketio_leaves_the_client_free(
     with pytest.warns(RuntimeWarning, match="_flashes"):
         socket.emit("leave")
     assert not is_alive(app, handle)
+
+
+def test_the_answer_to_an_error_is_closed_once_it_was_sent(make_app: MakeApp) -> None:
+    app = make_app()
+    closed = []
+
+    @app.get("/fails")
+    def fails() -> str:
+        session["a"] = object()
+        return ""
+
+    @app.errorhandler(SerializationError)
+    def sorry(error: SerializationError) -> Response:
+        answer = Response("sorry", 500)
+        answer.call_on_close(lambda: closed.append(True))
+        return answer
+
+    with app.test_client().get("/fails") as answer:
+        assert answer.text == "sorry"
+    assert closed == [True]
