@@ -1312,3 +1312,36 @@ def test_of_a_session_that_has_ended_only_what_the_request_has_set_deep_down_is_
 
     in_a_view(app, client, view)
     assert client.get("/read").json == {"deep": {"x": [1, 2]}, "_user_id": "ada"}
+
+
+def test_clearing_a_session_that_has_ended_meanwhile_is_no_conflict(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_GONE="raise")
+
+    def view() -> None:
+        session.clear()
+        end_meanwhile(app)
+        session.save()
+
+    assert reasons(app, client_of(app), view) == []
+
+
+def test_who_is_refused_is_told_which_session_it_was(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(SESSION_ON_GONE="raise")
+    client = client_of(app)
+
+    def gone() -> None:
+        session["b"], handle = 1, session.handle
+        end_meanwhile(app)
+        with pytest.raises(SessionGone, match=f"Session {handle} has ended"):
+            session.save()
+
+    def taken() -> None:
+        session["b"] = 1
+        with pytest.raises(SessionConflict, match=f"a session {session.handle} already"):
+            session.save()
+
+    in_a_view(app, client, gone)
+    monkeypatch.setattr(store_of(app), "create", lambda record: False)
+    in_a_view(app, app.test_client(), taken)
