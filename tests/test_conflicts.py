@@ -1345,3 +1345,15 @@ def test_who_is_refused_is_told_which_session_it_was(
     in_a_view(app, client, gone)
     monkeypatch.setattr(store_of(app), "create", lambda record: False)
     in_a_view(app, app.test_client(), taken)
+
+
+@pytest.mark.parametrize("name", ["atomic", "reauthenticated"])
+def test_what_an_atomic_function_may_not_call_is_named(make_app: MakeApp, name: str) -> None:
+    app = make_app()
+
+    def view() -> None:
+        arguments = [count] if name == "atomic" else []
+        with pytest.raises(SessionError, match=rf"^session\.{name}\(\) was called"):
+            session.atomic(lambda session: getattr(session, name)(*arguments))
+
+    in_a_view(app, client_of(app), view)

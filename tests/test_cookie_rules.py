@@ -17,6 +17,7 @@ from test_life_of_a_request import store_of
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_serverside import ConfigurationError
+from flask_serverside import cookies
 from flask_serverside import current_session as session
 from flask_serverside.identity import Identity
 from flask_serverside.testing import Clock
@@ -261,3 +262,87 @@ def test_two_headers_of_one_name_are_as_good_as_none(api: Flask) -> None:
     headers = [("X-Session", value), ("X-Session", value)]
     assert api.test_client().get("/read", headers=headers).json == {}
     assert is_alive(api, handle_in(value))
+
+
+SECURE_NO = "SESSION_COOKIE_SECURE = False: expected true, with "
+TOKEN = "letters, digits and !#$%&'*+-.^_`|~."
+PATH = "a path that begins with / and has no ; or blank."
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"SESSION_COOKIE_NAME": "a b"}, f"SESSION_COOKIE_NAME = 'a b': expected {TOKEN}"),
+        ({"SESSION_COOKIE_PATH": "x"}, f"SESSION_COOKIE_PATH = 'x': expected {PATH}"),
+        ({"APPLICATION_ROOT": "x"}, f"APPLICATION_ROOT = 'x': expected {PATH}"),
+        (
+            {"SESSION_COOKIE_DOMAIN": "a b"},
+            "SESSION_COOKIE_DOMAIN = 'a b': expected a host's name.",
+        ),
+        (
+            {"SESSION_COOKIE_SAMESITE": "lenient"},
+            "SESSION_COOKIE_SAMESITE = 'lenient': "
+            "expected 'Lax', 'Strict' or 'None', as a string.",
+        ),
+        (
+            {"SESSION_COOKIE_SECURE": "maybe"},
+            "SESSION_COOKIE_SECURE = 'maybe': expected true, false or auto.",
+        ),
+        (
+            {"SESSION_COOKIE_HTTPONLY": "maybe"},
+            "SESSION_COOKIE_HTTPONLY = 'maybe': expected true or false.",
+        ),
+        (HOST, f"{SECURE_NO}a name that begins with __Host-."),
+        (
+            {"SESSION_COOKIE_NAME": "__Secure-x"},
+            f"{SECURE_NO}a name that begins with __Secure-.",
+        ),
+        ({"SESSION_COOKIE_SAMESITE": "None"}, f"{SECURE_NO}SESSION_COOKIE_SAMESITE = 'None'."),
+        ({"SESSION_COOKIE_PARTITIONED": True}, f"{SECURE_NO}SESSION_COOKIE_PARTITIONED."),
+        (
+            {**HOST, **SECURE, "SESSION_COOKIE_PATH": "/a"},
+            "SESSION_COOKIE_PATH = '/a': expected '/', with a __Host- name.",
+        ),
+        (
+            {**HOST, **SECURE, "SESSION_COOKIE_DOMAIN": "a.org"},
+            "SESSION_COOKIE_DOMAIN = 'a.org': expected none, with a __Host- name.",
+        ),
+        (
+            {"SESSION_COOKIE_NAME": "a" * 4096},
+            f"SESSION_COOKIE_NAME = '{'a' * 4096}': "
+            "expected at most 4096 bytes, with the value.",
+        ),
+        (
+            {"SESSION_COOKIE_PATH": "/" * 1025},
+            f"SESSION_COOKIE_PATH = '{'/' * 1025}': expected at most 1024 bytes.",
+        ),
+    ],
+)
+def test_it_says_what_was_found_and_what_would_do(
+    make_app: MakeApp, config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make_app(**config)
+    assert str(caught.value) == message
+    with pytest.raises(ConfigurationError) as caught:
+        cookies.check(config, 32)  # without what Flask sets by itself
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("given", [{}, dict(Flask("tests").config)])
+def test_what_is_not_configured_is_as_flask_has_it(given: dict[str, Any]) -> None:
+    cookies.check(given, 32)
+    cookies.check({**given, **HOST, **SECURE}, 32)
+    assert cookies.secure(given) is False
+    assert cookies.samesite(given) == "Lax"
+    for key, default in (
+        ("SESSION_COOKIE_HTTPONLY", True),
+        ("SESSION_COOKIE_PARTITIONED", False),
+    ):
+        assert cookies.flag(given, key, default) is default
+        assert cookies.flag({**given, key: None}, key, default) is False
+
+
+@pytest.mark.parametrize("value", ["lax", "LAX", "Lax"])
+def test_samesite_is_written_as_the_standard_has_it(value: str) -> None:
+    assert cookies.samesite({"SESSION_COOKIE_SAMESITE": value}) == "Lax"

@@ -268,3 +268,9 @@ def test_ids_are_long_and_do_not_repeat() -> None:
     assert len(ids) == 1000
     assert all(len(sid) == 43 for sid in ids)
     assert len(new_id(16)) == 22
+
+
+def test_no_cookie_is_kept_for_longer_than_browsers_do(make_app: MakeApp) -> None:
+    client = make_app(PERMANENT_SESSION_LIFETIME=500 * 86400).test_client()
+    setting = client.get("/write?a=1").headers["Set-Cookie"]
+    assert "Max-Age=34560000;" in setting  # 400 days (RFC 6265bis, 5.5)

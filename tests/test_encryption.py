@@ -365,3 +365,9 @@ def test_where_the_library_is_missing_the_key_is_named_and_not_shown(
     expected = r"^SESSION_ENCRYPTION_KEYS = <class 'list'>: expected cryptography installed\."
     with pytest.raises(ConfigurationError, match=expected):
         make_app(SESSION_ENCRYPTION_KEYS=[KEY])
+
+
+def test_a_payload_says_its_format_and_times_in_front() -> None:
+    record = Record("a" * 64, b"", 1, 0, 0, 0, 0, None, None)
+    payload = Seal().close("sid", record, Contents(b"data", 2, 3, b"mark")).payload
+    assert payload == bytes([1, 0, *bytes(7), 2, *bytes(7), 3, 4]) + b"markdata"

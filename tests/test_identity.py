@@ -316,3 +316,8 @@ def test_no_id_in_any_log_signal_repr_or_error(
     everything = caplog.text + "".join(texts)
     assert [sid for sid in ids if sid in everything] == []
     assert [sid for sid in ids if handle_of(sid) in everything] != []
+
+
+def test_ids_that_follow_in_a_rotation_are_all_as_long() -> None:
+    rotations = [number.to_bytes(32) for number in range(500)]
+    assert {len(successor_of(SID, rotation)) for rotation in rotations} == {43}
