@@ -318,6 +318,7 @@ def test_no_id_in_any_log_signal_repr_or_error(
     assert [sid for sid in ids if handle_of(sid) in everything] != []
 
 
-def test_ids_that_follow_in_a_rotation_are_all_as_long() -> None:
+@pytest.mark.parametrize(("length", "size"), [(16, 22), (32, 43), (48, 64)])
+def test_ids_that_follow_in_a_rotation_are_all_as_long(length: int, size: int) -> None:
     rotations = [number.to_bytes(32) for number in range(500)]
-    assert {len(successor_of(SID, rotation)) for rotation in rotations} == {43}
+    assert {len(successor_of(SID, rotation, length)) for rotation in rotations} == {size}

@@ -435,6 +435,8 @@ def test_a_cookie_that_is_sent_late_lives_no_longer_than_its_session(
         clock.advance(GRACE / 2)
     assert "Max-Age=995;" in late.get(path).headers["Set-Cookie"]
     assert cookie_of(late) == cookie_of(client)
+    if path != "/read":
+        assert client.get("/read").json == {"a": "1", "b": 1}
 
 
 def test_a_new_id_that_was_asked_for_is_given_though_others_have_rotated_the_old_one(
