@@ -1293,10 +1293,11 @@ def test_without_atomic_last_is_last_under_a_new_id_too(make_app: MakeApp) -> No
     def view() -> None:
         old = session.handle
         session.regenerate()
+        session["a"] = 2
         meanwhile(app, lambda theirs: theirs.update(b="theirs"), handle=old)
 
     in_a_view(app, client, view)
-    assert client.get("/read").json == {"a": 1}
+    assert client.get("/read").json == {"a": 2}
 
 
 def test_of_a_session_that_has_ended_only_what_the_request_has_set_deep_down_is_kept(
