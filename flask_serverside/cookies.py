@@ -28,16 +28,12 @@ def secure(config: Mapping[str, Any]) -> bool | None:
     """``None``: as the request is, which is what ``"auto"`` says."""
     if config.get("SESSION_COOKIE_SECURE") == "auto":
         return None
-    return flag(config, "SESSION_COOKIE_SECURE", False, "true, false or auto")
+    return flag(config, "SESSION_COOKIE_SECURE", "true, false or auto")
 
 
-def flag(
-    config: Mapping[str, Any], key: str, default: bool, allowed: str = "true or false"
-) -> bool:
+def flag(config: Mapping[str, Any], key: str, allowed: str = "true or false") -> bool:
     """One of Flask's keys that say yes or no; ``None`` is no, as in Flask."""
-    if config.get(key, default) is None:
-        return False
-    return values.boolean(config, key, default, allowed)
+    return config.get(key) is not None and values.boolean(config, key, False, allowed)
 
 
 def samesite(config: Mapping[str, Any]) -> str:
@@ -91,10 +87,10 @@ def _check_together(config: Mapping[str, Any]) -> None:
         "a name that begins with __Host-": host,
         "a name that begins with __Secure-": name.startswith("__secure-"),
         "SESSION_COOKIE_SAMESITE = 'None'": samesite(config) == "None",
-        "SESSION_COOKIE_PARTITIONED": flag(config, "SESSION_COOKIE_PARTITIONED", False),
+        "SESSION_COOKIE_PARTITIONED": flag(config, "SESSION_COOKIE_PARTITIONED"),
     }
     is_secure = secure(config)
-    flag(config, "SESSION_COOKIE_HTTPONLY", True)
+    flag(config, "SESSION_COOKIE_HTTPONLY")
     for reason, given in reasons.items():
         if given and is_secure is not True:
             key = "SESSION_COOKIE_SECURE"

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from itsdangerous import BadSignature
 from itsdangerous import Signer
+from itsdangerous import want_bytes
 
 #: An id and a SHA-256 signature, both base64url. At least 16 bytes of randomness
 #: (OWASP Session Management Cheat Sheet asks for 64 bits), at most 192.
@@ -29,18 +30,18 @@ def successor_of(sid: str, rotation: bytes, length: int = 32) -> str:
     """The id that follows this one in a rotation, of ``length`` bytes. Whoever has the store
     has ``rotation``, 32 random bytes, and not the old id; so the new one cannot be told.
     """
-    digest = hashlib.shake_256(b"flask-serverside.successor\0" + rotation + sid.encode("ascii"))
-    return urlsafe_b64encode(digest.digest(length)).rstrip(b"=").decode("ascii")
+    digest = hashlib.shake_256(b"flask-serverside.successor\0" + rotation + sid.encode())
+    return urlsafe_b64encode(digest.digest(length)).rstrip(b"=").decode()
 
 
 def mark_of(sid: str, client: str) -> bytes:
     """16 bytes by which the client is known again, of no use without the id."""
-    return hashlib.sha256(f"{sid}\0{client}".encode("utf-8", "surrogatepass")).digest()[:16]
+    return hashlib.sha256(f"{sid}\0{client}".encode(errors="surrogatepass")).digest()[:16]
 
 
 def handle_of(sid: str) -> str:
     """The name under which the session with this id is stored: its SHA-256, in hex."""
-    return hashlib.sha256(sid.encode("ascii")).hexdigest()
+    return hashlib.sha256(sid.encode()).hexdigest()
 
 
 class Identity:
@@ -56,7 +57,7 @@ class Identity:
 
     def sign(self, sid: str) -> str:
         """The cookie's value for this id."""
-        return self._current.sign(sid).decode("ascii")
+        return self._current.sign(sid).decode()
 
     def verify(self, cookie: str) -> str | None:
         """The id in a cookie's value, or ``None`` if we did not sign it.
@@ -66,7 +67,7 @@ class Identity:
         if not well_formed(cookie):
             return None
         try:
-            return self._signer.unsign(cookie).decode("ascii")
+            return self._signer.unsign(cookie).decode()
         except BadSignature:
             return None
 
@@ -82,7 +83,7 @@ def well_formed(cookie: str) -> bool:
 
 def _signer(keys: Sequence[str | bytes]) -> Signer:
     return Signer(
-        [key.encode() if isinstance(key, str) else key for key in keys],
+        [want_bytes(key) for key in keys],
         salt=b"flask-serverside.session-id",
         key_derivation="hmac",
         digest_method=hashlib.sha256,

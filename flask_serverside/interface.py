@@ -124,11 +124,11 @@ class ServerSideSessionInterface(SessionInterface):
 
     def get_cookie_httponly(self, app: Flask) -> bool:
         """``SESSION_COOKIE_HTTPONLY``, which may be a word."""
-        return cookies.flag(app.config, "SESSION_COOKIE_HTTPONLY", True)
+        return cookies.flag(app.config, "SESSION_COOKIE_HTTPONLY")
 
     def get_cookie_partitioned(self, app: Flask) -> bool:
         """``SESSION_COOKIE_PARTITIONED``, which may be a word."""
-        return cookies.flag(app.config, "SESSION_COOKIE_PARTITIONED", False)
+        return cookies.flag(app.config, "SESSION_COOKIE_PARTITIONED")
 
     def _tell(self, app: Flask, session: ServerSideSession, response: Response) -> None:
         """Give the client its id. It is also owed one for what was stored before a save has

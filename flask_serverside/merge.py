@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from enum import auto
 from enum import Enum
 from typing import Any
 from typing import Final
@@ -26,7 +27,7 @@ _PLAIN = {str, bytes, int, bool}
 
 
 class _Missing(Enum):
-    MISSING = "MISSING"
+    MISSING = auto()
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -76,8 +77,8 @@ def merge(
     def same(a: Any, b: Any) -> bool:
         if a is b or a is MISSING or b is MISSING:
             return a is b
-        if type(a) in _PLAIN and type(b) in _PLAIN:
-            return type(a) is type(b) and bool(a == b)
+        if type(a) is type(b) and type(a) in _PLAIN:
+            return bool(a == b)
         return fingerprint(a) == fingerprint(b)
 
     merged = {}
