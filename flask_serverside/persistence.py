@@ -253,7 +253,6 @@ class Persistence:
     def finish(self) -> None:
         """Save at the end of a request."""
         known = self._known
-        unchanged = known is not None and self._asks_for_nothing(known)
         if known is not None and not self.late and not self._is_another(known):
             now, issued = self._vault.now(), known.contents.issued
             if rotation_is_due(issued, now, self._settings) and self.draft.encoded():
@@ -261,7 +260,7 @@ class Persistence:
         try:
             self.save()
         except SessionTooLarge as error:
-            if not unchanged:
+            if known is None or not self._asks_for_nothing(known):
                 raise
             log.warning("A session that was only read is left as it is: %s", error)
 
