@@ -253,6 +253,8 @@ def test_each_conflict_is_signalled(make_app: MakeApp) -> None:
     assert reasons(app, client, gone) == [(app, handle, "ada", "gone")]
     app = make_app(SESSION_ON_CONFLICT="error")
     assert [reason for *_, reason in reasons(app, client_of(app), refused)] == ["refused"]
+    app = make_app(SESSION_ON_CONFLICT="last")
+    assert [reason for *_, reason in reasons(app, client_of(app), merged)] == ["overwritten"]
 
 
 # -- gone
@@ -678,6 +680,31 @@ def test_with_last_atomic_and_messages_are_right_all_the_same(make_app: MakeApp)
         return [session.atomic(function), get_flashed_messages()]
 
     assert in_a_view(app, client, view) == [2, []]
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_with_last_atomic_takes_nothing_back_though_more_has_changed(
+    make_app: MakeApp, renewed: bool
+) -> None:
+    app = make_app(SESSION_ON_CONFLICT="last")
+    client = client_of(app, count=0)
+
+    def view() -> Any:
+        old, runs = session.handle, []
+        session["a"] = 2
+        if renewed:
+            session.regenerate()
+
+        def function(session: Any) -> int:
+            runs.append(1)
+            if len(runs) == 1:
+                meanwhile(app, lambda theirs: theirs.update(count=1, b="theirs"), handle=old)
+            return count(session)
+
+        return session.atomic(function)
+
+    assert in_a_view(app, client, view) == 2
+    assert client.get("/read").json == {"a": 2, "b": "theirs", "count": 2}
 
 
 def test_clearing_in_an_atomic_function_is_done_again_too(make_app: MakeApp) -> None:
@@ -1313,6 +1340,18 @@ def test_of_a_session_that_has_ended_only_what_the_request_has_set_deep_down_is_
 
     in_a_view(app, client, view)
     assert client.get("/read").json == {"deep": {"x": [1, 2]}, "_user_id": "ada"}
+
+
+def test_who_asks_for_a_new_id_is_told_that_the_session_has_ended(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_GONE="raise")
+
+    def view() -> None:
+        end_meanwhile(app)
+        session.regenerate()
+        with pytest.raises(SessionGone):
+            session.save()
+
+    in_a_view(app, client_of(app), view)
 
 
 def test_clearing_a_session_that_has_ended_meanwhile_is_no_conflict(make_app: MakeApp) -> None:

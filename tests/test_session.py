@@ -157,6 +157,20 @@ def test_saving_twice_in_a_request_stores_both(app: Flask, client: FlaskClient) 
     assert client.get("/read").json == {"a": 1, "b": 2, "c": 3}
 
 
+def test_saving_twice_is_no_sign_in(app: Flask) -> None:
+    client = app.test_client()
+    client.get("/write?_user_id=ada")
+
+    def view() -> bool:
+        before = session.sid
+        for number in range(3):
+            session["a"] = number
+            session.save()
+        return session.sid == before
+
+    assert in_a_view(app, client, view)
+
+
 def test_regenerating_without_keeping_begins_empty(app: Flask, client: FlaskClient) -> None:
     old = cookie_of(client)
 

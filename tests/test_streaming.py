@@ -263,3 +263,22 @@ def test_the_answer_to_an_error_is_closed_once_it_was_sent(make_app: MakeApp) ->
     with app.test_client().get("/fails") as answer:
         assert answer.text == "sorry"
     assert closed == [True]
+
+
+def test_while_the_answer_to_an_error_is_sent_nothing_is_stored(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    streaming(app, int, before=lambda: session.update(b=2))
+
+    @app.errorhandler(StoreUnavailable)
+    def sorry(error: StoreUnavailable) -> Response:
+        return Response(stream_with_context(iter(["sor", "ry"])), 503)
+
+    client = client_with_session(app)
+
+    def down(record: Any) -> None:
+        raise StoreUnavailable("down")
+
+    monkeypatch.setattr(store_of(app), "replace", down)
+    assert send_all(client) == "sorry"

@@ -62,6 +62,50 @@ def test_clearing_with_an_id_given_up_signs_out_whatever_is_written_then(
     assert client.get("/read").json == {}
 
 
+def test_destroying_with_an_id_given_up_ends_the_session_under_the_new_one(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    client = user_of(app)
+    late = copy_of(client)
+    client.get("/regenerate")
+    late.get("/destroy")
+    assert client.get("/read").json == {}
+
+
+def test_clearing_while_another_gives_a_new_id_counts_whatever_is_written_then(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    client = user_of(app, "/write?a=1")
+    other = copy_of(client)
+
+    def view() -> None:
+        session.clear()
+        session["b"] = 1
+        other.get("/regenerate")
+
+    in_a_view(app, client, view)
+    assert other.get("/read").json == {}
+
+
+def test_who_only_reads_leaves_the_cookie_to_who_has_given_a_new_id_meanwhile(
+    make_app: MakeApp, clock: Clock
+) -> None:
+    app = app_with(make_app, clock, **ROTATING)
+    client = user_of(app)
+    other = copy_of(client)
+    before = cookie_of(client)
+    clock.advance(100)
+
+    def view() -> None:
+        session.get("a")
+        other.get("/regenerate")
+
+    in_a_view(app, client, view)
+    assert cookie_of(client) == before
+
+
 @pytest.mark.parametrize("keep", [["cart"], False])
 def test_beginning_anew_with_an_id_given_up_ends_nothing(make_app: MakeApp, keep: Any) -> None:
     app = make_app()
@@ -239,8 +283,8 @@ def test_the_cookie_is_cleared_though_a_sign_out_that_was_late_raises(
     "sign_out",
     [lambda: session.pop("_user_id"), lambda: session.regenerate(keep=False)],
 )
-def test_nobody_is_fresh(make_app: MakeApp, sign_out: Callable[[], Any]) -> None:
-    app = make_app()
+def test_nobody_is_fresh(make_app: MakeApp, clock: Clock, sign_out: Callable[[], Any]) -> None:
+    app = app_with(make_app, clock)
     client = user_of(app)
 
     def view() -> None:
@@ -398,6 +442,38 @@ def test_a_sign_out_is_not_undone_by_who_saves_all_of_his(make_app: MakeApp) -> 
 
     in_a_view(app, client, view)
     assert client.get("/read").json == {"a": "1", "b": 1}
+
+
+@pytest.mark.parametrize("before", ["", "_user_id=eve&"])
+def test_who_has_signed_in_is_not_signed_out_by_who_saves_all_of_his(
+    make_app: MakeApp, before: str
+) -> None:
+    app = make_app(SESSION_ON_CONFLICT="last", SESSION_REGENERATE_ON_SUBJECT_CHANGE=False)
+    client = user_of(app, f"/write?{before}a=1")
+    other = copy_of(client)
+
+    def view() -> None:
+        session["b"] = 1
+        other.get("/write?_user_id=ada&c=1")
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": "1", "b": 1, "_user_id": "ada"}
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_who_signs_in_saving_all_of_his_is_not_kept_out_by_another_save(
+    make_app: MakeApp, moves: bool
+) -> None:
+    app = make_app(SESSION_ON_CONFLICT="last", SESSION_REGENERATE_ON_SUBJECT_CHANGE=moves)
+    client = user_of(app, "/write?a=1")
+    other = copy_of(client)
+
+    def view() -> None:
+        session["_user_id"] = "ada"
+        other.get("/write?b=2")
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"a": "1", "_user_id": "ada"}
 
 
 def test_the_memory_store_drops_sessions_that_have_ended_first() -> None:
