@@ -302,3 +302,11 @@ def test_what_is_stored_is_read_by_later_versions(
 def test_what_cannot_be_read_is_said(stored: bytes, why: str) -> None:
     with pytest.raises(SerializationError, match=why):
         codec.decode(stored)
+
+
+def test_what_cannot_be_stored_is_named_and_so_is_what_becomes_of_the_session() -> None:
+    with pytest.raises(SerializationError) as refused:
+        codec.encode({"a": object()})
+    text = str(refused.value)
+    assert text.startswith("session['a'] cannot be stored, of type object: ")
+    assert text.endswith(". The stored session is unchanged.")
