@@ -22,7 +22,8 @@ session_created = _signals.signal("session-created")
 #: What has changed in a session was stored.
 session_saved = _signals.signal("session-saved")
 
-#: A session was given a new id. ``handle`` is the new one, ``former`` the old one. The
+#: A session was given a new id. ``handle`` is the new one, ``former`` the old one. What has
+#: changed is stored along with it, and :data:`session_saved` is not sent as well. The
 #: ``reason``:
 #:
 #: - ``"asked"``: :meth:`~flask_serverside.ServerSideSession.regenerate` was called;
