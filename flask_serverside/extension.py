@@ -14,6 +14,7 @@ from flask import session
 from . import stores
 from .config import Settings
 from .errors import ConfigurationError
+from .errors import SerializationError
 from .interface import ServerSideSessionInterface
 from .session import ServerSideSession
 from .signals import session_revoked
@@ -75,7 +76,10 @@ class Session:
             given a new id, as long as that is remembered.
         :returns: whether there was one.
         """
-        record = self.store.load(handle)
+        try:
+            record = self.store.load(handle)
+        except SerializationError:  # what cannot be read is ended by removing it
+            return self.store.delete(handle)
         ended = record is not None and self.store.end(record, remembered=0)
         if record is not None and ended:
             tell(session_revoked, self._at_hand, handle, record.subject, reason="asked")

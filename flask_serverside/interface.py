@@ -70,8 +70,9 @@ class ServerSideSessionInterface(SessionInterface):
         which domain and path a cookie was set for (RFC 6265, 8.6), and another host of the
         same site may have planted one. Then it is as if there were none.
         """
-        header = app.config.get("SESSION_HEADER")
-        if header is not None:
+        services = self._services_for(app)
+        header = services and services.settings.header
+        if header:
             return request.headers.get(header) or None
         values = set(request.cookies.getlist(self.get_cookie_name(app)))
         if len(values) > 1:

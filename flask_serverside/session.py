@@ -203,6 +203,9 @@ class ServerSideSession(SessionMixin):
     def authenticated_at(self) -> datetime | None:
         """When the user last proved who they are: signed in, which is when :attr:`subject`
         became theirs, or called for :meth:`reauthenticated`. ``None``: never. Aware, in UTC.
+
+        A "remember me" cookie of Flask-Login's signs in, too, and nobody has typed a password
+        then: ask its ``login_fresh()`` as well where it is used.
         """
         return _date(self._state.authenticated) if self._state.authenticated else None
 

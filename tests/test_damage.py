@@ -207,3 +207,16 @@ def test_what_a_store_cannot_read_is_told_with_its_handle_and_why(
     sent = heard(session_rejected, lambda: in_a_view(app, client, view))
     assert {"handle": handle, "subject": None, "reason": "undecodable"} in sent
     assert f"Session {handle} is ignored, it begins afresh: broken" in caplog.messages
+
+
+def test_revoking_what_cannot_be_read_removes_it(make_app: MakeApp, backend: Running) -> None:
+    app = make_app(backend)
+    client = app.test_client()
+    client.get("/write?a=1")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    handle = handle_in(cookie.value)
+    put_value(store_of(app), handle, b"damaged")
+    with app.app_context():
+        assert app.extensions["flask_serverside"].revoke(handle)
+    assert store_of(app).find(handle) is None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -264,5 +265,7 @@ def test_fuzzing_finds_nothing(target: str, tmp_path: Path) -> None:
         timeout=300,
     )
     assert said.returncode == 0, said.stderr[-5000:] + said.stdout
-    assert f"{target}: {RUNS} inputs" in said.stdout
+    inputs = re.search(rf"{target}: (\d+) inputs", said.stdout)
+    assert inputs is not None
+    assert int(inputs[1]) >= RUNS  # some more, if it takes them for worth it
     assert not [*tmp_path.iterdir()]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from backends import Running
 from flask import Flask
+from test_life_of_a_request import handle_in
 from test_life_of_a_request import store_of
 from test_session import in_a_view
 
@@ -157,3 +158,24 @@ def test_a_read_extends_at_the_interval_and_not_before(make_app: MakeApp) -> Non
     assert "Set-Cookie" not in client.get("/read").headers
     clock.advance(0.001)
     assert age_of(client.get("/read")) == 1000
+
+
+def test_whoever_moves_the_end_past_the_deadline_gains_nothing(
+    make_app: MakeApp, real_backend: Running
+) -> None:
+    app = make_app(
+        real_backend, SESSION_ABSOLUTE_LIFETIME=100, SESSION_ENCRYPTION_KEYS=[b"k" * 32]
+    )
+    store_of(app).clock = clock = Clock()
+    client = app.test_client()
+    client.get("/write?a=1")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    record = store_of(app).load(handle_in(cookie.value))
+    assert record is not None
+    store_of(app).touch(record._replace(expires=record.expires + 10**6))
+    clock.advance(99.999)
+    assert client.get("/read").json == {"a": "1"}
+    clock.advance(0.001)
+    client.set_cookie("session", cookie.value)
+    assert client.get("/read").json == {}

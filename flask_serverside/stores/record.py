@@ -80,8 +80,10 @@ class Record(NamedTuple):
         return self
 
     def alive(self, now: int) -> bool:
-        """Whether it has not expired."""
-        return self.expires > now
+        """Whether it has not expired. The deadline counts whatever the store says: to extend
+        a session, even one that is encrypted, takes no key.
+        """
+        return now < self.expires and (self.deadline is None or now < self.deadline)
 
     def tombstone(
         self, now: int, remembered: float, successor: str = "", rotation: bytes = b""
