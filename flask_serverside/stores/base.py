@@ -42,7 +42,7 @@ REMEMBERED = 30.0
 
 #: Conditional writes tried against other writers before giving up. One writer always gets
 #: through, so this many are only needed when very many are at it.
-ATTEMPTS = 128
+ATTEMPTS = 256
 
 
 class StoreOptions(TypedDict, total=False):
