@@ -54,7 +54,12 @@ class Draft:
     @property
     def emptied(self) -> bool:
         """Whether nothing is to be left of it."""
-        return self.kept == frozenset() and not self.encoded()
+        return (self.cleared or self.kept == frozenset()) and not self.encoded()
+
+    @property
+    def signed_out(self) -> bool:
+        """Whether the view has emptied it, and nobody has signed in since."""
+        return self.cleared and self.subject is None
 
     @property
     def begun_anew(self) -> bool:
@@ -114,22 +119,17 @@ class Draft:
         :returns: whether theirs is kept where I have changed nothing.
         :raises SessionConflict: ``SESSION_ON_CONFLICT`` says so.
         """
-        resolve = self._settings.resolve
-        if resolve is None and (in_part or self.encoded() == base):
+        before = self._codec.decode(base)
+        resolve, key = self._settings.resolve, self._settings.subject_key
+        # Nobody's data goes to who has signed in meanwhile, nor is a sign-out undone.
+        somebody_else = key is not None and before.get(key) != theirs.get(key)
+        if resolve is None and (in_part or somebody_else or self.encoded() == base):
             resolve = mine_wins
-        if self.kept == frozenset():
+        if resolve is None or self.kept == frozenset():
             return False
-        before = self._of_what_is_kept(self._codec.decode(base))
-        theirs = self._of_what_is_kept(theirs)
-        if resolve is not None:
-            self.data = merge(before, self.data, theirs, self._codec.fingerprint, resolve)
-            return True
-        key = self._settings.subject_key
-        if key is not None and self.data.get(key) == before.get(key) != theirs.get(key):
-            # Whoever has signed out by theirs is not signed in again by mine.
-            self.data.pop(key, None)
-            self.data.update({key: theirs[key]} if key in theirs else {})
-        return False
+        before, theirs = self._of_what_is_kept(before), self._of_what_is_kept(theirs)
+        self.data = merge(before, self.data, theirs, self._codec.fingerprint, resolve)
+        return True
 
     def forget_others(self, base: bytes) -> None:
         """Be only what I have set myself."""

@@ -388,7 +388,7 @@ class Persistence:
         if former and not self._settings.touch_on_read and self._asks_for_nothing(former):
             record = record._replace(expires=former.record.expires)
         if (self.dead and not self._signs_in(self._tombstone)) or not record.alive(now):
-            if self.draft.cleared and self._tombstone is not None:
+            if self.draft.signed_out and self._tombstone is not None:
                 self._end(self._tombstone)
             self._gone(self._tombstone or record)
             return
@@ -409,6 +409,7 @@ class Persistence:
             return False
         return self._move is not None or (
             self._settings.regenerate_on_subject_change
+            and self._dead_subject is None
             and ended is not None
             and ended.subject != subject
         )
@@ -450,7 +451,6 @@ class Persistence:
                 self.cookie = Cookie(None)
             else:
                 self._die(record)
-                self._tombstone = record
 
     def _end(self, record: Record) -> bool:
         ended = self._vault.call(self._vault.store.end, record, self._remembered)
@@ -495,7 +495,8 @@ class Persistence:
                     self._put(self.draft.encoded())
                     if self._former is None:
                         return
-                    tombstone = self._superseding(former.record, move)
+                    old = former.record._replace(subject=former.subject)
+                    tombstone = self._superseding(old, move)
                     standing = self._vault.standing(self._vault.store.replace, tombstone)
                     if standing is tombstone:
                         self._settle_move(former, move)
@@ -598,7 +599,7 @@ class Persistence:
         """The session has ended, or was given another id, since it was loaded."""
         subject, was, draft = self.draft.subject, known.subject, self.draft
         signs_in = self._move is not None and subject not in (None, was)
-        signs_out = draft.cleared or draft.emptied or (was is not None and subject != was)
+        signs_out = draft.signed_out or draft.emptied or (was is not None and subject != was)
         # Who signs out does not stay signed in because the session has another id by now.
         ended = signs_out and standing is not None and self._end(standing)
         if signs_in:
@@ -629,6 +630,7 @@ class Persistence:
     def _die(self, record: Record) -> None:
         if not self.dead:
             self._dead_subject = record.subject
+        self._tombstone = self._tombstone or record  # to be ended, or known by whose it was
         self.dead, self.cookie = True, None
 
     def _report(self, record: Record, reason: str) -> None:

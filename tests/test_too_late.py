@@ -457,7 +457,7 @@ def test_who_has_signed_in_is_not_signed_out_by_who_saves_all_of_his(
         other.get("/write?_user_id=ada&c=1")
 
     in_a_view(app, client, view)
-    assert client.get("/read").json == {"a": "1", "b": 1, "_user_id": "ada"}
+    assert client.get("/read").json == {"a": "1", "b": 1, "c": "1", "_user_id": "ada"}
 
 
 @pytest.mark.parametrize("moves", [True, False])
@@ -487,3 +487,72 @@ def test_the_memory_store_drops_sessions_that_have_ended_first() -> None:
         store.replace(ended.tombstone(store.now(), 10**6))
     assert all(store.load(record.handle) is not None for record in alive)
     assert len(store) == 5
+
+
+@pytest.mark.parametrize("sign_out", [lambda: session.destroy(), lambda: session.clear()])
+def test_a_sign_out_counts_though_the_session_was_found_gone_before(
+    make_app: MakeApp, sign_out: Callable[[], Any]
+) -> None:
+    app = make_app()
+    client = user_of(app)
+    other = copy_of(client)
+
+    def view() -> None:
+        session["n"] = 1
+        other.get("/regenerate")
+        session.save()
+        sign_out()
+
+    in_a_view(app, client, view)
+    assert other.get("/read").json == {}
+
+
+def test_a_sign_in_counts_though_the_session_was_found_gone_before(make_app: MakeApp) -> None:
+    app = make_app()
+    client = user_of(app, "/write?a=1")
+    other = copy_of(client)
+
+    def view() -> None:
+        session["n"] = 1
+        other.get("/write?_user_id=ada")
+        session.save()
+        session["_user_id"] = "ada"
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"_user_id": "ada"}
+
+
+def test_signing_in_twice_as_the_same_user_ends_nobody(make_app: MakeApp) -> None:
+    app = make_app()
+    client = user_of(app)
+    late = copy_of(client)
+
+    def sign_in() -> None:
+        session.clear()
+        session["_user_id"] = "ada"
+
+    in_a_view(app, client, sign_in)
+    in_a_view(app, late, sign_in)
+    assert client.get("/read").json == {"_user_id": "ada"}
+
+
+def test_nobodys_data_goes_to_who_has_signed_in_meanwhile(make_app: MakeApp) -> None:
+    app = make_app(SESSION_ON_CONFLICT="last", SESSION_REGENERATE_ON_SUBJECT_CHANGE=False)
+    client = user_of(app, "/write?_user_id=ada&private=1")
+    other = copy_of(client)
+
+    def view() -> None:
+        session["x"] = 1
+        in_a_view(app, other, lambda: (session.clear(), session.update(_user_id="bob")))
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"_user_id": "bob", "x": 1}
+
+
+def test_the_memory_store_does_not_grow_by_what_it_drops() -> None:
+    store = MemoryStore(threshold=5)
+    for _ in range(5000):
+        record = new_record(store)
+        store.create(record)
+        store.replace(record.tombstone(store.now(), 10**6))
+    assert len(store._queue) < 2000

@@ -94,11 +94,7 @@ class MemoryStore(Store):
 
     def _delete(self, handle: str) -> bool:
         with self._lock:
-            found = self._drop(handle)
-            if len(self._queue) > 2 * len(self._records) + 1024:
-                self._queue = [(r.expires, r.handle) for r in self._records.values()]
-                heapq.heapify(self._queue)
-            return found
+            return self._drop(handle)
 
     def _put(self, record: Record) -> None:
         standing = self._records.get(record.handle)
@@ -132,7 +128,11 @@ class MemoryStore(Store):
 
     def _drop(self, handle: str) -> bool:
         self._ended.pop(handle, None)
-        return self._records.pop(handle, None) is not None
+        found = self._records.pop(handle, None) is not None
+        if len(self._queue) > 2 * len(self._records) + 1024:
+            self._queue = [(r.expires, r.handle) for r in self._records.values()]
+            heapq.heapify(self._queue)
+        return found
 
     def _settle(self, until: int) -> None:
         """Take the queue's first entry, and drop its record if that expires by ``until``;
