@@ -24,6 +24,8 @@ from .errors import SerializationError
 from .errors import SessionConflict
 from .errors import SessionGone
 from .errors import SessionTooLarge
+from .errors import StoreError
+from .errors import StoreUnavailable
 from .identity import handle_of
 from .identity import new_id
 from .identity import successor_of
@@ -85,7 +87,7 @@ class Persistence:
         #: Whether the session that the client has the id of was ended, and not by this
         #: request: another one has set or cleared the cookie, and this one leaves it alone.
         self.dead = False
-        self._tombstone: Record | None = None  # what was loaded of it, if it was dead then
+        self._tombstone: Record | None = None  # what is known of it then
         self._dead_subject: str | None = None  # whose it was, if it was alive then
         self._sid: str | None = None
         self._known: Known | None = None
@@ -259,8 +261,9 @@ class Persistence:
                 self._rotate(known)
         try:
             self.save()
-        except SessionTooLarge as error:
-            if known is None or not self._asks_for_nothing(known):
+        except (SessionTooLarge, StoreError) as error:
+            unavailable = isinstance(error, StoreUnavailable)
+            if unavailable or known is None or not self._asks_for_nothing(known):
                 raise
             log.warning("A session that was only read is left as it is: %s", error)
 
@@ -579,7 +582,7 @@ class Persistence:
         )
 
     def _merged(
-        self, known: Known, found: Known, theirs: dict[str, Any], in_part: bool = False
+        self, known: Known, found: Known, theirs: dict[str, Any], in_part: bool
     ) -> Known:
         """Apply my changes to what somebody else has saved. Returns what is known now.
 

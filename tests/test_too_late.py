@@ -25,6 +25,7 @@ from flask_serverside import current_session as session
 from flask_serverside import session_conflict
 from flask_serverside import session_rejected
 from flask_serverside import session_reused
+from flask_serverside import StoreError
 from flask_serverside.stores.memory import MemoryStore
 from flask_serverside.testing import Clock
 from flask_serverside.testing import new_record
@@ -556,3 +557,21 @@ def test_the_memory_store_does_not_grow_by_what_it_drops() -> None:
         store.create(record)
         store.replace(record.tombstone(store.now(), 10**6))
     assert len(store._queue) < 2000
+
+
+def test_a_new_id_that_the_store_refuses_is_not_worth_a_request_that_only_reads(
+    make_app: MakeApp, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = app_with(make_app, clock, **ROTATING)
+    client = user_of(app)
+    clock.advance(100)
+
+    def refuse(record: Any) -> bool:
+        raise StoreError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_of(app), "create", refuse)
+        assert client.get("/read").json == {"_user_id": "ada", "a": "1"}
+    old = cookie_of(client)
+    assert client.get("/read").json == {"_user_id": "ada", "a": "1"}
+    assert cookie_of(client) != old
