@@ -9,8 +9,10 @@ from .errors import SessionGone
 from .errors import SessionTooLarge
 from .errors import StoreError
 from .errors import StoreUnavailable
+from .errors import TooManySessions
 from .extension import current_session
 from .extension import Session
+from .info import SessionInfo
 from .interface import ServerSideSessionInterface
 from .merge import MISSING
 from .session import ServerSideSession
@@ -34,9 +36,11 @@ __all__ = [
     "SessionConflict",
     "SessionError",
     "SessionGone",
+    "SessionInfo",
     "SessionTooLarge",
     "StoreError",
     "StoreUnavailable",
+    "TooManySessions",
     "current_session",
     "session_conflict",
     "session_created",

@@ -35,6 +35,8 @@ POLICIES: dict[str, Resolve | None] = {"merge": mine_wins, "error": refuse, "las
 #: What a session is bound to: of a request, something that stays the same for one client.
 Bind = Callable[[Request], str | None]
 
+Overflow = Literal["evict", "refuse"]
+
 #: Headers that mean something else.
 _TAKEN = re.compile(
     r"(?i)(content-.*|cache-control|(set-)?cookie|vary|host|connection|date|location|"
@@ -73,6 +75,12 @@ class Settings:
     regenerate_on_subject_change: bool
     #: What a session is bound to.
     bind: Bind | None
+    #: Whether the client's user agent and address are kept.
+    record_client: bool
+    #: The most sessions that a subject may have; ``None``: any number.
+    max_per_subject: int | None
+    #: Which of them end when there are more.
+    overflow: Overflow
     #: The header that carries the id, instead of the cookie.
     header: str | None
     encryption: Encryption | None
@@ -109,6 +117,9 @@ class Settings:
                 config, "SESSION_REGENERATE_ON_SUBJECT_CHANGE", True
             ),
             bind=_bind(config),
+            record_client=values.boolean(config, "SESSION_RECORD_CLIENT", False),
+            max_per_subject=_max_per_subject(config),
+            overflow=values.choice(config, "SESSION_SUBJECT_OVERFLOW", ("evict", "refuse")),
             header=_header(config),
             encryption=encryption.configured(config),
             compression=compression.configured(config.get(compression.KEY)),
@@ -202,6 +213,17 @@ def _rotation_interval(config: Mapping[str, Any]) -> float | None:
             key, config[key], f"none, or more than SESSION_ROTATION_GRACE ({grace:g} s)"
         )
     return interval
+
+
+def _max_per_subject(config: Mapping[str, Any]) -> int | None:
+    key = "SESSION_MAX_PER_SUBJECT"
+    if config.get(key) is None:
+        return None
+    needed = {"SESSION_SUBJECT_KEY": "_user_id", "SESSION_REGENERATE_ON_SUBJECT_CHANGE": True}
+    for other in needed:
+        if config.get(other, needed[other]) in (None, False, "false", "no", "off", "0"):
+            raise ConfigurationError(key, config[key], f"none, since {other} is off")
+    return values.integer(config, key, 0, least=1, most=10**6)
 
 
 def _header(config: Mapping[str, Any]) -> str | None:

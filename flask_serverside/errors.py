@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+from werkzeug.exceptions import Conflict
 from werkzeug.exceptions import ServiceUnavailable
 
 _PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/\s]*(@)")
@@ -49,6 +50,22 @@ class SessionConflict(SessionError):
 
 class SessionGone(SessionError):
     """The session was ended while this request was using it."""
+
+
+class TooManySessions(SessionError, Conflict):
+    """The user has ``SESSION_MAX_PER_SUBJECT`` sessions already, and
+    ``SESSION_SUBJECT_OVERFLOW`` is ``"refuse"``. Nobody is signed in by that.
+
+    Also a :class:`werkzeug.exceptions.Conflict`: unless the application handles it, the
+    client is answered 409.
+    """
+
+    def __init__(self, most: int) -> None:
+        times = "once" if most == 1 else f"{most} times"
+        super().__init__(f"You are signed in {times} already. Sign out somewhere else first.")
+
+    def __str__(self) -> str:
+        return str(self.description)
 
 
 class NotSupported(SessionError):

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import cast
+from uuid import UUID
 
 from flask import current_app
 from flask import Flask
 from flask import has_app_context
+from flask import has_request_context
 from flask import session
 
 from . import stores
 from .config import Settings
 from .errors import ConfigurationError
+from .errors import NotSupported
 from .errors import SerializationError
+from .identity import is_handle
+from .info import info_of
+from .info import SessionInfo
 from .interface import ServerSideSessionInterface
 from .session import ServerSideSession
 from .signals import session_revoked
 from .signals import tell
+from .stores import IndexedStore
+from .stores import Record
 from .stores import Store
+from .subject import subject_of
 
 NAME = "flask_serverside"
 
 #: :data:`flask.session` itself, for type checkers: they know it as a
 #: :class:`flask.sessions.SessionMixin`, which has no ``regenerate()``.
 current_session = cast(ServerSideSession, session)
+
+#: What says whose session it is: as it stands under ``SESSION_SUBJECT_KEY``.
+Subject = str | int | UUID
 
 
 class Session:
@@ -41,6 +54,9 @@ class Session:
     ``session.init_app(app)``. The configuration must be complete by then. One object
     serves any number of applications.
 
+    All but :meth:`init_app` is about the sessions of the application at hand. Whether a user
+    may see or end a session is for the application to say: compare its subject.
+
     :param app: the application, if there is one already.
     :raises ConfigurationError: a ``SESSION_*`` key cannot work.
     """
@@ -55,6 +71,9 @@ class Session:
         """Replace the application's sessions by server-side ones. Connects to nothing."""
         settings = Settings.from_config(app.config)
         store = _make_store(app, settings)
+        if settings.max_per_subject is not None and not isinstance(store, IndexedStore):
+            key = "SESSION_MAX_PER_SUBJECT"
+            raise ConfigurationError(key, settings.max_per_subject, "none", _no_index(store))
         app.session_interface = ServerSideSessionInterface(store)
         app.extensions[NAME] = self
 
@@ -68,6 +87,30 @@ class Session:
             )
         return interface.store
 
+    def list(self, subject: Subject | None = None) -> Iterator[SessionInfo]:
+        """The sessions that are alive, in no particular order, fetched as they are taken.
+
+        :param subject: only this one's, at a cost that depends on their number. With
+            Flask-Login that is ``current_user.get_id()``. ``None``: all there are.
+        :raises NotSupported: the store cannot list sessions: Memcached.
+        """
+        records, current = self._indexed.records(_name(subject)), self._current
+        return (info_of(record, record.handle == current) for record in records)
+
+    def get(self, handle: str) -> SessionInfo | None:
+        """One session; ``None``: there is none, or it has ended."""
+        record = self.store.load(handle) if is_handle(handle) else None
+        if record is None or record.ended:
+            return None
+        return info_of(record, record.handle == self._current)
+
+    def count(self, subject: Subject | None = None) -> int:
+        """How many sessions are alive: all, or those of one subject.
+
+        :raises NotSupported: the store cannot list sessions: Memcached.
+        """
+        return self._indexed.count(_name(subject))
+
     def revoke(self, handle: str) -> bool:
         """End a session from elsewhere. It is dead on its next request, on every worker, and
         none that holds it now can bring it back.
@@ -76,14 +119,79 @@ class Session:
             given a new id, as long as that is remembered.
         :returns: whether there was one.
         """
+        if not is_handle(handle):
+            return False
         try:
             record = self.store.load(handle)
         except SerializationError:  # what cannot be read is ended by removing it
             return self.store.delete(handle)
         ended = record is not None and self.store.end(record, remembered=0)
         if record is not None and ended:
-            tell(session_revoked, self._at_hand, handle, record.subject, reason="asked")
+            self._told(record)
         return ended
+
+    def revoke_subject(self, subject: Subject, keep_current: bool = False) -> int:
+        """End all sessions of one subject, as :meth:`revoke` does: when somebody has changed
+        the password, lost a device, or left.
+
+        :param keep_current: whether that of the request at hand goes on.
+        :returns: how many there were.
+        :raises NotSupported: the store cannot list sessions: Memcached.
+        """
+        if subject is None:
+            raise ValueError("subject=None: expected whose sessions; revoke_all() ends all.")
+        return sum(1 for _ in self.revoking(subject, keep_current))
+
+    def revoke_all(self) -> int:
+        """End all sessions that there are, as :meth:`revoke` does.
+
+        :returns: how many there were.
+        :raises NotSupported: the store cannot list sessions: Memcached.
+        """
+        return sum(1 for _ in self.revoking())
+
+    def revoking(
+        self, subject: Subject | None = None, keep_current: bool = False
+    ) -> Iterator[str]:
+        """As :meth:`revoke_subject` and :meth:`revoke_all`, one session at each step: yields
+        its handle when it has ended, so that progress can be shown.
+        """
+        spared = set(self._current_and_heirs()) if keep_current else ()
+        ended = self._indexed.end_all(_name(subject), spared)
+        return (self._told(record).handle for record in ended)
+
+    def purge(self) -> int:
+        """Remove expired sessions from a store whose server does not: SQL databases. Others
+        have their turn after each batch.
+
+        :returns: how many were removed.
+        """
+        return self.store.purge()
+
+    @property
+    def _indexed(self) -> IndexedStore:
+        store = self.store
+        if not isinstance(store, IndexedStore):
+            raise NotSupported(_no_index(store))
+        return store
+
+    @property
+    def _current(self) -> str | None:
+        """The handle under which the session of the request at hand is stored."""
+        ours = has_request_context() and isinstance(
+            self._at_hand.session_interface, ServerSideSessionInterface
+        )
+        return current_session.stored_handle if ours else None
+
+    def _current_and_heirs(self) -> Iterator[str]:
+        """The same, and what another request may have made of it meanwhile."""
+        if not has_request_context():
+            raise RuntimeError("keep_current=True: there is no request that has a session.")
+        handle = self._current
+        while handle is not None:
+            yield handle
+            record = self.store.load(handle)
+            handle = record and record.successor
 
     @property
     def _at_hand(self) -> Flask:
@@ -92,12 +200,30 @@ class Session:
             return app
         return self._app
 
-    def purge(self) -> int:
-        """Remove expired sessions from a store whose server does not: SQL databases.
+    def _told(self, record: Record) -> Record:
+        tell(session_revoked, self._at_hand, record.handle, record.subject, reason="asked")
+        return record
 
-        :returns: how many were removed.
-        """
-        return self.store.purge()
+
+def _name(subject: Subject | None) -> str | None:
+    """:raises ValueError: it can be nobody's. All sessions are those of ``None``, no other."""
+    try:
+        name = subject_of({"subject": subject}, "subject")
+    except SerializationError:
+        name = None
+    if name is None and subject is not None:
+        raise ValueError(
+            f"subject={subject!r}: expected what stands under SESSION_SUBJECT_KEY: a string of "
+            "1 to 255 printable characters, an int or a UUID."
+        )
+    return name
+
+
+def _no_index(store: Store) -> str:
+    return (
+        f"{type(store).__name__} cannot list sessions. SESSION_TYPE = memory, redis, mongodb "
+        "and sqlalchemy can."
+    )
 
 
 def _make_store(app: Flask, settings: Settings) -> Store:

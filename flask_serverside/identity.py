@@ -19,6 +19,7 @@ from itsdangerous import want_bytes
 #: An id and a SHA-256 signature, both base64url. At least 16 bytes of randomness
 #: (OWASP Session Management Cheat Sheet asks for 64 bits), at most 192.
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{22,256}\.[A-Za-z0-9_-]{43}")
+_HANDLE = re.compile(r"[0-9a-f]{64}")
 
 
 def new_id(length: int = 32) -> str:
@@ -42,6 +43,11 @@ def mark_of(sid: str, client: str) -> bytes:
 def handle_of(sid: str) -> str:
     """The name under which the session with this id is stored: its SHA-256, in hex."""
     return hashlib.sha256(sid.encode()).hexdigest()
+
+
+def is_handle(text: str) -> bool:
+    """Whether it could be the name of a session, so that a store may be asked for it."""
+    return _HANDLE.fullmatch(text) is not None
 
 
 class Identity:

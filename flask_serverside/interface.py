@@ -16,6 +16,7 @@ from flask.sessions import SessionInterface
 from flask.sessions import SessionMixin
 
 from . import cookies
+from .client import Client
 from .codec import Codec
 from .config import secret_keys
 from .config import Settings
@@ -53,11 +54,10 @@ class ServerSideSessionInterface(SessionInterface):
         services = self._services_for(app)
         if services is None:
             return None
-        bind = services.settings.bind
         session = self.session_class(
             services,
             lambda: self.presented(app, request),
-            lambda: None if bind is None else bind(request),
+            Client(request, services.settings),
         )
         if has_request_context():
             after_this_request(_marking(session))

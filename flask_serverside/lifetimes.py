@@ -6,8 +6,19 @@ still on its way when another request gets a new id takes the browser back to th
 
 from __future__ import annotations
 
+from datetime import datetime
+from datetime import timedelta
+from datetime import UTC
+
 from .config import Settings
 from .stores import Record
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def date_of(milliseconds: int) -> datetime:
+    """Of milliseconds since the epoch: aware, in UTC."""
+    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def deadline_from(now: int, settings: Settings) -> int | None:

@@ -1,6 +1,7 @@
 """A record's payload: the session's data, and what is kept beside it, sealed.
 
-The data is compressed and then encrypted, each if configured. The head stays readable. With
+The data is compressed and then encrypted, each if configured. The head stays readable, for
+who lists sessions has no id of theirs, and so no key. With
 encryption, head, handle, version and all of the record that a touch does not change are
 authenticated along with the data: nothing of them can be altered or exchanged, nor can a
 payload be put onto another record, or back onto a later version of its own.
@@ -23,8 +24,26 @@ from .stores import Record
 
 _FORMAT = 1
 _ENCRYPTED = 0x80
-#: The format, how it is sealed, the times, and the size of the client's mark.
-_HEAD = Struct(">BBQQB")
+#: The format, how it is sealed, the times, and the sizes of the client's mark, its user agent
+#: and its address, which follow.
+_HEAD = Struct(">BBQQBBB")
+_LONGEST = 255
+
+
+class Device(NamedTuple):
+    """Where a session is used, if that is recorded."""
+
+    user_agent: str = ""
+    remote_addr: str = ""
+
+    @classmethod
+    def shortened(cls, user_agent: str, remote_addr: str) -> Device:
+        """As it is when it has been stored."""
+        return cls(*(_text(_bytes(text)) for text in (user_agent, remote_addr)))
+
+
+#: Of which nothing is recorded.
+UNKNOWN = Device()
 
 
 class Contents(NamedTuple):
@@ -38,6 +57,8 @@ class Contents(NamedTuple):
     authenticated: int = 0
     #: The mark of the client it is bound to; empty: of none.
     client: bytes = b""
+    #: Where it was used last.
+    device: Device = UNKNOWN
     #: Whether it is to be stored anew, since it is not sealed as it would be now.
     outdated: bool = False
 
@@ -60,10 +81,9 @@ class Seal:
         how, data = smaller(contents.data, self._compression)
         if self._encryption is not None:
             how |= _ENCRYPTED
-        head = _HEAD.pack(
-            _FORMAT, how, contents.issued, contents.authenticated, len(contents.client)
-        )
-        head += contents.client
+        parts = [contents.client, *map(_bytes, contents.device)]
+        times = (contents.issued, contents.authenticated)
+        head = b"".join([_HEAD.pack(_FORMAT, how, *times, *map(len, parts)), *parts])
         if self._encryption is not None:
             data = self._encryption.encrypt(sid, data, _context(record, head))
         return record._replace(payload=head + data)
@@ -73,10 +93,11 @@ class Seal:
         payload = record.payload
         if len(payload) < _HEAD.size or payload[0] != _FORMAT:
             raise SerializationError("It is no payload of a session.")
-        _, how, issued, authenticated, size = _HEAD.unpack_from(payload)
+        _, how, issued, authenticated, marked, *described = _HEAD.unpack_from(payload)
         if max(issued, authenticated) > END_OF_TIME:
             raise SerializationError("It has times that nobody of us has stored.")
-        head, data = payload[: _HEAD.size + size], payload[_HEAD.size + size :]
+        size = _HEAD.size + marked + sum(described)
+        head, data = payload[:size], payload[size:]
         current = bool(how & _ENCRYPTED) == (self._encryption is not None)
         if how & _ENCRYPTED:
             if self._encryption is None:
@@ -88,7 +109,28 @@ class Seal:
                 "stored before that."
             )
         data = as_before(how & ~_ENCRYPTED, data)
-        return Contents(data, issued, authenticated, head[_HEAD.size :], not current)
+        mark = head[_HEAD.size : _HEAD.size + marked]
+        return Contents(data, issued, authenticated, mark, device_in(payload), not current)
+
+
+def device_in(payload: bytes) -> Device:
+    """Where a session is used, by what anybody can read of its payload."""
+    if len(payload) < _HEAD.size or payload[0] != _FORMAT:
+        return UNKNOWN
+    *_, marked, agent, address = _HEAD.unpack_from(payload)
+    start = _HEAD.size + marked
+    end = start + agent
+    return Device(_text(payload[start:end]), _text(payload[end : end + address]))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="replace")[:_LONGEST]
+
+
+def _text(stored: bytes) -> str:
+    """Whoever sends it chooses it: nothing that could direct a terminal is left."""
+    text = stored.decode(errors="ignore")
+    return "".join(character for character in text if character.isprintable())
 
 
 def _context(record: Record, head: bytes) -> bytes:

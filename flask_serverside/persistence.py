@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from blinker import NamedSignal
 
+from .client import Client
 from .cookies import OLDEST
 from .draft import Draft
 from .errors import SerializationError
@@ -26,6 +27,7 @@ from .errors import SessionGone
 from .errors import SessionTooLarge
 from .errors import StoreError
 from .errors import StoreUnavailable
+from .errors import TooManySessions
 from .identity import handle_of
 from .identity import new_id
 from .identity import successor_of
@@ -33,6 +35,7 @@ from .lifetimes import deadline_from
 from .lifetimes import rotation_is_due
 from .lifetimes import touch_is_due
 from .lifetimes import used
+from .limit import surplus
 from .payload import Contents
 from .signals import log
 from .signals import session_conflict
@@ -44,6 +47,7 @@ from .signals import session_revoked
 from .signals import session_saved
 from .signals import tell
 from .stores import ATTEMPTS
+from .stores import IndexedStore
 from .stores import Record
 from .stores import REMEMBERED
 from .vault import Known
@@ -72,10 +76,10 @@ class Move(NamedTuple):
 class Persistence:
     """The data of a request's session, and what it takes to keep it.
 
-    :param client: gives what sessions are bound to, when it is asked for.
+    :param client: whose request it is.
     """
 
-    def __init__(self, services: Services, client: Callable[[], str | None]) -> None:
+    def __init__(self, services: Services, client: Client) -> None:
         self._app = services.app
         self._settings = services.settings
         self._vault = Vault(services, client)
@@ -100,6 +104,10 @@ class Persistence:
     @property
     def record(self) -> Record | None:
         return self._known and self._known.record
+
+    @property
+    def stored_handle(self) -> str | None:
+        return self._stored and self._stored.record.handle
 
     @property
     def moving(self) -> bool:
@@ -326,9 +334,12 @@ class Persistence:
                 self._move = Move("subject")
                 return False
             if encoded and not self._changed(encoded):
-                if touch_is_due(known.record, self._vault.now(), self._settings):
+                due = touch_is_due(known.record, self._vault.now(), self._settings)
+                if due and not self._vault.is_elsewhere(known):
                     self.touch()
-                return True
+                    due = False
+                if not due:
+                    return True
             mine = self._next(known, encoded)
             standing = self._vault.standing(self._vault.store.replace, mine.record)
             if standing is mine.record:
@@ -402,6 +413,28 @@ class Persistence:
         self._known = new
         self._was_permanent = self.draft.permanent
         self.dead = False
+        if former is None or self._is_another(former):
+            self._keep_the_limit(new.record, former)
+
+    def _keep_the_limit(self, new: Record, former: Known | None) -> None:
+        """End those of the subject's sessions that are too many, now that there is a new one.
+
+        :param former: the one that it takes the place of.
+        """
+        most, overflow = self._settings.max_per_subject, self._settings.overflow
+        if most is None or new.subject is None:
+            return
+        store = self._vault.store
+        assert isinstance(store, IndexedStore)  # looked at when the application was started
+        records: list[Record] = self._vault.call(list, store.records(new.subject))
+        before = former and former.record.handle
+        others = [record for record in records if record.handle != before]
+        for record in surplus(others, most, overflow):
+            if record.handle == new.handle and overflow == "refuse":
+                self._withdraw()
+                raise TooManySessions(most)
+            if self._vault.call(store.end, record, 0.0):
+                self._tell(session_revoked, record, reason="overflow")
 
     def _signs_in(self, ended: Record | None) -> bool:
         """Whether somebody begins a session of their own, whatever became of the one that this

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from datetime import datetime
 from datetime import timedelta
-from datetime import UTC
 from typing import Any
 from typing import Self
 from typing import TypeVar
@@ -16,20 +15,20 @@ from typing import TypeVar
 from flask.sessions import SessionMixin
 
 from . import values
+from .client import Client
 from .draft import Draft
 from .draft import PERMANENT
 from .errors import SessionError
 from .errors import StoreUnavailable
 from .identity import handle_of
 from .identity import well_formed
+from .lifetimes import date_of
 from .merge import FLASHES
 from .persistence import Cookie
 from .persistence import Persistence
 from .vault import Services
 
 T = TypeVar("T")
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ServerSideSession(SessionMixin):
@@ -41,14 +40,14 @@ class ServerSideSession(SessionMixin):
 
     :param services: what all sessions of the application share.
     :param presented: gives the cookie's value, or ``None``, when it is asked for.
-    :param client: gives what ``SESSION_BINDING`` says of the client, when it is asked for.
+    :param client: whose request it is.
     """
 
     def __init__(
         self,
         services: Services,
         presented: Callable[[], str | None],
-        client: Callable[[], str | None] = lambda: None,
+        client: Client,
     ) -> None:
         self._identity = services.identity
         self._presented = presented
@@ -169,6 +168,11 @@ class ServerSideSession(SessionMixin):
         return handle_of(self.sid)
 
     @property
+    def stored_handle(self) -> str | None:
+        """The handle under which it stands in the store now; ``None``: not yet."""
+        return self._state.stored_handle
+
+    @property
     def subject(self) -> str | None:
         """Whose session it is: the value under ``SESSION_SUBJECT_KEY``, as a string."""
         return self._draft.subject
@@ -177,13 +181,13 @@ class ServerSideSession(SessionMixin):
     def created_at(self) -> datetime | None:
         """When the session was first stored; ``None``: not yet. Aware, in UTC."""
         record = self._state.record
-        return record and _date(record.created)
+        return record and date_of(record.created)
 
     @property
     def expires_at(self) -> datetime | None:
         """When the session ends unless it is used again; ``None``: not stored yet."""
         record = self._state.record
-        return record and _date(record.expires)
+        return record and date_of(record.expires)
 
     @property
     def lifetime(self) -> timedelta:
@@ -207,7 +211,7 @@ class ServerSideSession(SessionMixin):
         A "remember me" cookie of Flask-Login's signs in, too, and nobody has typed a password
         then: ask its ``login_fresh()`` as well where it is used.
         """
-        return _date(self._state.authenticated) if self._state.authenticated else None
+        return date_of(self._state.authenticated) if self._state.authenticated else None
 
     def fresh(self, within: timedelta | float) -> bool:
         """Whether the user has proved who they are not longer ago than this, as a timedelta
@@ -417,7 +421,3 @@ class ServerSideSession(SessionMixin):
                 f"session.{name}() was called by a function that session.atomic() is running: "
                 "it may be called several times, so it may only read and write the session."
             )
-
-
-def _date(milliseconds: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=milliseconds)

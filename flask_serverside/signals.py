@@ -37,7 +37,8 @@ session_destroyed = _signals.signal("session-destroyed")
 #: A session was ended from elsewhere. The ``reason``:
 #:
 #: - ``"asked"``: :meth:`~flask_serverside.Session.revoke` was called;
-#: - ``"reused"``: an id of it was used that had been exchanged before.
+#: - ``"reused"``: an id of it was used that had been exchanged before;
+#: - ``"overflow"``: its user has more than ``SESSION_MAX_PER_SUBJECT``.
 session_revoked = _signals.signal("session-revoked")
 
 #: What a client presented is not accepted, and its session begins empty. ``handle`` is

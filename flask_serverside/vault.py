@@ -14,16 +14,17 @@ from typing import TypeVar
 
 from flask import Flask
 
+from .client import Client
 from .codec import Codec
 from .config import Settings
 from .errors import SerializationError
 from .errors import StoreUnavailable
 from .identity import handle_of
 from .identity import Identity
-from .identity import mark_of
 from .identity import successor_of
 from .payload import Contents
 from .payload import Seal
+from .payload import UNKNOWN
 from .signals import log
 from .signals import session_rejected
 from .signals import tell
@@ -60,10 +61,10 @@ class Known(NamedTuple):
 class Vault:
     """Opens what the store has for this request's client, and seals what it is given.
 
-    :param client: gives what sessions are bound to, when it is asked for.
+    :param client: whose request it is.
     """
 
-    def __init__(self, services: Services, client: Callable[[], str | None]) -> None:
+    def __init__(self, services: Services, client: Client) -> None:
         self._services = services
         self._client = client
         self._failure: StoreUnavailable | None = None
@@ -113,7 +114,7 @@ class Vault:
         except SerializationError as error:
             self._ignore(record.handle, error)
             return None
-        mark = self._mark(sid)
+        mark = self._client.mark(sid)
         if mark and contents.client not in (mark, b""):
             self.reject("binding", record.handle, record.subject)
             return None
@@ -121,15 +122,18 @@ class Vault:
         outdated = contents.outdated or unbound or subject != record.subject
         return Known(sid, record, contents._replace(outdated=outdated), subject), data
 
-    def _mark(self, sid: str) -> bytes:
-        """Of the client, if sessions are bound to one; who does not say anything is one."""
-        return mark_of(sid, self._client() or "") if self.settings.bind is not None else b""
+    def is_elsewhere(self, known: Known) -> bool:
+        """Whether it was used last where this request does not come from."""
+        return self._client.device not in (UNKNOWN, known.contents.device)
 
     # -- what is to stand there
 
     def sealed(self, sid: str, record: Record, contents: Contents) -> Known:
         """The record with these contents, as this client's."""
-        contents = contents._replace(client=self._mark(sid), outdated=False)
+        client = self._client
+        contents = contents._replace(
+            client=client.mark(sid), device=client.device, outdated=False
+        )
         sealed = self._services.seal.close(sid, record, contents)
         return Known(sid, sealed, contents, record.subject)
 

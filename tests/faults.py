@@ -25,7 +25,7 @@ def take_the_compare_out(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
 def _memory(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
     def replace(record: Record) -> Record | None:
         with store._lock:
-            if record.handle not in store._records:
+            if record.handle not in store._stored:
                 return None
             store._put(record)
             return record
@@ -36,7 +36,7 @@ def _memory(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
 def _redis(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
     from flask_serverside.stores import redis
 
-    compare = "or string.sub(standing, 3, 10) ~= ARGV[1] "
+    compare = "or string.sub(standing, 3, 10) ~= ARGV[6] "
     text = redis._REPLACE.text
     assert compare in text
     script = types.SimpleNamespace(text=text.replace(compare, ""), sha="0" * 40)

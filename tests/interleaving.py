@@ -26,11 +26,11 @@ _running = threading.local()
 class SteppedStore(MemoryStore):
     """Waits before each operation until it is the request's turn."""
 
-    def records(self) -> list[Record]:
-        return list(self._records.values())
+    def kept(self) -> list[Record]:
+        return list(self._stored.values())
 
     def forget_all(self) -> None:
-        self._records.clear()
+        self._stored.clear()
         self._queue.clear()
 
     def create(self, record: Record) -> bool:

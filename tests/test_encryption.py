@@ -32,6 +32,7 @@ from flask_serverside import session_rejected
 from flask_serverside.encryption import Encryption
 from flask_serverside.identity import handle_of
 from flask_serverside.payload import Contents
+from flask_serverside.payload import Device
 from flask_serverside.payload import Seal
 from flask_serverside.stores import Record
 from flask_serverside.testing import Clock
@@ -89,7 +90,7 @@ def test_nothing_of_the_data_stands_in_the_store(
 def test_it_is_aes_gcm_with_a_key_from_hkdf(make_app: MakeApp) -> None:
     client = client_with_secret(make_app(SESSION_ENCRYPTION_KEYS=[KEY]))
     record, sid = record_of(client), cookie_of(client).partition(".")[0]
-    head, nonce, sealed = record.payload[:19], record.payload[19:31], record.payload[31:]
+    head, nonce, sealed = record.payload[:21], record.payload[21:33], record.payload[33:]
     key = HKDF(SHA256(), 32, salt=KEY, info=b"flask-serverside.encryption").derive(sid.encode())
     context = record._replace(payload=b"", seen=0, expires=0).pack()
     context = record.handle.encode() + context + head
@@ -369,5 +370,7 @@ def test_where_the_library_is_missing_the_key_is_named_and_not_shown(
 
 def test_a_payload_says_its_format_and_times_in_front() -> None:
     record = Record("a" * 64, b"", 1, 0, 0, 0, 0, None, None)
-    payload = Seal().close("sid", record, Contents(b"data", 2, 3, b"mark")).payload
-    assert payload == bytes([1, 0, *bytes(7), 2, *bytes(7), 3, 4]) + b"markdata"
+    contents = Contents(b"data", 2, 3, b"mark", Device("agent", "::1"))
+    payload = Seal().close("sid", record, contents).payload
+    head = bytes([1, 0, *bytes(7), 2, *bytes(7), 3, 4, 5, 3])
+    assert payload == head + b"markagent::1data"

@@ -15,11 +15,11 @@ PACKAGE = Path(flask_serverside.__file__).parent
 FLOORS = [
     ["__init__"],
     ["extension"],
-    ["interface"],
+    ["interface", "info"],
     ["session"],
     ["persistence"],
     ["vault", "draft"],
-    ["lifetimes"],
+    ["client", "lifetimes", "limit"],
     ["config"],
     ["codec", "payload"],
     ["serializers", "compression", "encryption", "cookies"],
@@ -33,7 +33,7 @@ FLOORS = [
 STORES = [
     ["__init__"],
     ["memory", "redis", "memcached", "mongodb", "sqlalchemy"],
-    ["sqlalchemy_table", "sqlalchemy_timeouts"],
+    ["sqlalchemy_table", "sqlalchemy_timeouts", "index"],
     ["base"],
     ["record"],
 ]

@@ -159,7 +159,7 @@ def data_of(browser: Browser) -> dict[str, object]:
 
 def records(app: Flask) -> list[Record]:
     """All sessions that are alive, whoever has their ids."""
-    return [record for record in app.config["SESSION_TYPE"].records() if not record.ended]
+    return [record for record in app.config["SESSION_TYPE"].kept() if not record.ended]
 
 
 def last_cookie(run: Run) -> Answer | None:
@@ -341,7 +341,7 @@ def test_a_cookie_that_is_sent_again_may_take_the_browser_back() -> None:
     def begin() -> Browser:
         browser = visiting()
         store = browser.app.config["SESSION_TYPE"]
-        [record] = store.records()
+        [record] = store.kept()
         store.clock = lambda: record.seen / 1000 + 3600  # an hour later
         return browser
 

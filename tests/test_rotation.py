@@ -280,7 +280,7 @@ def test_neither_id_stands_in_the_store_nor_can_be_told_from_it(
     assert tombstone.successor == handle_in(cookie_of(client))
     everything = b"".join(
         record.pack() + record.handle.encode()
-        for record in store_of(app)._records.values()  # type: ignore[attr-defined]
+        for record in store_of(app)._stored.values()  # type: ignore[attr-defined]
     )
     for cookie in (first, cookie_of(client)):
         assert cookie.partition(".")[0].encode() not in everything

@@ -108,7 +108,7 @@ def test_no_session_is_left_that_nobody_has_the_cookie_of(beginning: str, other:
             answer = client.get("/do")
             assert answer.status_code == 200
             what = f"{first}, {second}, {other} after {position}"
-            records = app.config["SESSION_TYPE"].records()
+            records = app.config["SESSION_TYPE"].kept()
             alive = {record.handle for record in records if not record.ended}
             assert alive <= {handle_of_cookie(client), handle_of_cookie(another)}, what
             # A cookie that was owed before the end, if nothing was stored after it.

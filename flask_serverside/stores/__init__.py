@@ -11,10 +11,20 @@ from .base import ATTEMPTS
 from .base import REMEMBERED
 from .base import Store
 from .base import StoreOptions
+from .index import IndexedStore
 from .record import END_OF_TIME
 from .record import Record
 
-__all__ = ["ATTEMPTS", "END_OF_TIME", "REMEMBERED", "Record", "Store", "StoreOptions", "find"]
+__all__ = [
+    "ATTEMPTS",
+    "END_OF_TIME",
+    "REMEMBERED",
+    "IndexedStore",
+    "Record",
+    "Store",
+    "StoreOptions",
+    "find",
+]
 
 KEY = "SESSION_TYPE"
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import heapq
 import threading
+from collections.abc import Iterator
 from typing import Self
 from typing import TYPE_CHECKING
 from typing import Unpack
 
 from .. import values
 from .base import log
-from .base import Store
 from .base import StoreOptions
+from .index import IndexedStore
 from .record import Record
 
 if TYPE_CHECKING:
     from flask import Flask
 
 
-class MemoryStore(Store):
+class MemoryStore(IndexedStore):
     """A dict under a lock, with a heap that knows which record expires next.
 
     :param threshold: the most sessions kept. One more, and the one that would expire
@@ -29,16 +30,19 @@ class MemoryStore(Store):
 
     #: Expired records removed by each write, so that they never pile up and none waits.
     _SWEEP = 4
+    #: Those that a purge removes before it lets others have a turn.
+    _PURGE_BATCH = 1000
 
     def __init__(self, threshold: int = 100_000, **options: Unpack[StoreOptions]) -> None:
         super().__init__(**options)
         self.threshold = threshold
         self._full = False
-        self._records: dict[str, Record] = {}
+        self._stored: dict[str, Record] = {}
         # One entry a record, (when to look, handle): extending a record leaves its entry
         # alone, and the entry is put back when it comes up too early.
         self._queue: list[tuple[int, str]] = []
         self._ended: dict[str, None] = {}  # whose sessions have ended, in that order
+        self._handles: dict[str, set[str]] = {}  # of each subject's sessions
         self._lock = threading.Lock()
 
     @classmethod
@@ -49,11 +53,14 @@ class MemoryStore(Store):
         return cls(threshold, **options)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._stored)
 
     def purge(self) -> int:
-        with self._lock:
-            return self._sweep(len(self._queue))
+        total, now = 0, self.now()
+        while self._queue and self._queue[0][0] <= now:
+            with self._lock:
+                total += self._sweep(self._PURGE_BATCH)
+        return total
 
     def reset(self) -> None:
         self._lock = threading.Lock()
@@ -61,20 +68,20 @@ class MemoryStore(Store):
     def _create(self, record: Record) -> bool:
         with self._lock:
             self._sweep(self._SWEEP)
-            if record.handle in self._records:
+            if record.handle in self._stored:
                 return False
-            if len(self._records) >= self.threshold:
+            if len(self._stored) >= self.threshold:
                 self._evict()
             self._put(record)
             heapq.heappush(self._queue, (record.expires, record.handle))
             return True
 
     def _load(self, handle: str) -> Record | None:
-        return self._records.get(handle)
+        return self._stored.get(handle)
 
     def _replace(self, record: Record) -> Record | None:
         with self._lock:
-            standing = self._records.get(record.handle)
+            standing = self._stored.get(record.handle)
             if standing is None or standing.expires <= record.seen:
                 return None
             if standing.version != record.version - 1:
@@ -84,7 +91,7 @@ class MemoryStore(Store):
 
     def _touch(self, record: Record) -> bool:
         with self._lock:
-            standing = self._records.get(record.handle)
+            standing = self._stored.get(record.handle)
             if standing is None or standing.expires <= record.seen:
                 return False
             if standing.version != record.version:
@@ -96,9 +103,20 @@ class MemoryStore(Store):
         with self._lock:
             return self._drop(handle)
 
+    def _records(self, subject: str | None, beginning: str) -> Iterator[Record]:
+        with self._lock:
+            if subject is None:
+                found = list(self._stored.values())
+            else:
+                found = [self._stored[handle] for handle in self._handles.get(subject, ())]
+        yield from found
+
     def _put(self, record: Record) -> None:
-        standing = self._records.get(record.handle)
-        self._records[record.handle] = record
+        standing = self._stored.get(record.handle)
+        self._stored[record.handle] = record
+        if standing is None or record.ended or standing.subject != record.subject:
+            self._leave(standing)
+            self._enter(record)
         if record.ended:
             self._ended[record.handle] = None
         if standing is not None and record.expires < standing.expires:
@@ -106,11 +124,11 @@ class MemoryStore(Store):
 
     def _sweep(self, most: int) -> int:
         now = self.now()
-        before = len(self._records)
+        before = len(self._stored)
         while most and self._queue and self._queue[0][0] <= now:
             most -= 1
             self._settle(now)
-        return before - len(self._records)
+        return before - len(self._stored)
 
     def _evict(self) -> None:
         if not self._full:
@@ -120,7 +138,7 @@ class MemoryStore(Store):
                 "would expire first. SESSION_MEMORY_THRESHOLD = %d.",
                 self.threshold,
             )
-        while len(self._records) >= self.threshold:
+        while len(self._stored) >= self.threshold:
             if self._ended:
                 self._drop(next(iter(self._ended)))
             else:
@@ -128,18 +146,30 @@ class MemoryStore(Store):
 
     def _drop(self, handle: str) -> bool:
         self._ended.pop(handle, None)
-        found = self._records.pop(handle, None) is not None
-        if len(self._queue) > 2 * len(self._records) + 1024:
-            self._queue = [(r.expires, r.handle) for r in self._records.values()]
+        record = self._stored.pop(handle, None)
+        self._leave(record)
+        if len(self._queue) > 2 * len(self._stored) + 1024:
+            self._queue = [(r.expires, r.handle) for r in self._stored.values()]
             heapq.heapify(self._queue)
-        return found
+        return record is not None
+
+    def _enter(self, record: Record) -> None:
+        if record.subject is not None and not record.ended:
+            self._handles.setdefault(record.subject, set()).add(record.handle)
+
+    def _leave(self, record: Record | None) -> None:
+        if record is not None and record.subject in self._handles:
+            handles = self._handles[record.subject]
+            handles.discard(record.handle)
+            if not handles:
+                del self._handles[record.subject]
 
     def _settle(self, until: int) -> None:
         """Take the queue's first entry, and drop its record if that expires by ``until``;
         otherwise put the entry back at the time the record has now.
         """
         _, handle = self._queue[0]
-        record = self._records.get(handle)
+        record = self._stored.get(handle)
         if record is None or record.expires <= until:
             heapq.heappop(self._queue)
             self._drop(handle)

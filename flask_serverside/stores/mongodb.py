@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from datetime import datetime
 from datetime import timedelta
 from datetime import UTC
@@ -27,8 +28,8 @@ from pymongo.read_preferences import ReadPreference
 from .. import values
 from ..errors import ConfigurationError
 from ..errors import SerializationError
-from .base import Store
 from .base import StoreOptions
+from .index import IndexedStore
 from .record import Record
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class MongoDBStore(Store):
+class MongoDBStore(IndexedStore):
     """One document a session, with the handle as ``_id``.
 
     The server's TTL monitor wakes up once a minute; what it has not removed yet is seen
@@ -62,6 +63,9 @@ class MongoDBStore(Store):
         WTimeoutError,
     )
     failed = (PyMongoError,)
+
+    #: Documents fetched at a time when there is no end of them.
+    LIST_BATCH = 1000
 
     def __init__(
         self,
@@ -136,6 +140,8 @@ class MongoDBStore(Store):
                         self._forked = False
         if not self._indexed:  # no lock: to create it twice does no harm
             self._collection.create_index("expires", expireAfterSeconds=0)
+            # Ids that were given up have no lifetime, and may be many for each session.
+            self._collection.create_index([("subject", 1), ("lifetime", 1)])
             self._indexed = True
         return self._collection
 
@@ -174,6 +180,29 @@ class MongoDBStore(Store):
         with pymongo.timeout(self.timeout):
             return bool(self._sessions.delete_one({"_id": handle}).deleted_count)
 
+    def count(self, subject: str | None = None) -> int:
+        alive = {"expires": {"$gt": _date(self.now())}}
+        return self._call(self._counted, _asked(subject, "") | alive)
+
+    def _records(self, subject: str | None, beginning: str) -> Iterator[Record]:
+        asked = _asked(subject, beginning)
+        most = 0 if subject is not None else self.LIST_BATCH  # a subject's all at once
+        while found := self._found_by(asked, most):
+            for document in found:
+                yield from self._legible(_record, document)
+            if not most:
+                return
+            asked["_id"] = asked.get("_id", {}) | {"$gt": found[-1]["_id"]}
+
+    def _counted(self, asked: dict[str, Any]) -> int:
+        with pymongo.timeout(self.timeout):
+            return self._sessions.count_documents(asked)
+
+    def _found_by(self, asked: dict[str, Any], most: int = 0) -> list[dict[str, Any]]:
+        with pymongo.timeout(self.timeout):
+            found = self._sessions.find(asked)
+            return list(found.sort("_id").limit(most) if most else found)
+
     def _dropped(self, cause: BaseException | None) -> bool:
         return isinstance(cause, AutoReconnect) and not isinstance(
             cause, NetworkTimeout | ServerSelectionTimeoutError
@@ -182,6 +211,15 @@ class MongoDBStore(Store):
 
 def _alive(record: Record) -> dict[str, Any]:
     return {"_id": record.handle, "expires": {"$gt": _date(record.seen)}}
+
+
+def _asked(subject: str | None, beginning: str) -> dict[str, Any]:
+    asked: dict[str, Any] = {"lifetime": {"$gt": 0}}
+    if subject is not None:
+        asked["subject"] = subject
+    if beginning:
+        asked["_id"] = {"$gte": beginning, "$lt": beginning + "g"}  # they are hexadecimal
+    return asked
 
 
 def _changing(record: Record) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Sessions in Redis, or in anything that speaks its protocol, such as Valkey.
 
-One string a session, expired by the server. A load is one ``GET``, a save one script.
+One string a session, expired by the server. A load is one ``GET``, a save one script. A sorted
+set for each subject names its sessions.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
 from importlib.resources import files
+from itertools import islice
 from typing import Any
 from typing import Self
 from typing import TYPE_CHECKING
@@ -21,8 +25,8 @@ from redis.retry import Retry
 
 from ..errors import ConfigurationError
 from ..errors import SerializationError
-from .base import Store
 from .base import StoreOptions
+from .index import IndexedStore
 from .record import packed_times
 from .record import packed_version
 from .record import Record
@@ -33,20 +37,34 @@ if TYPE_CHECKING:
 KEY = "SESSION_REDIS"
 DEFAULT = "redis://127.0.0.1:6379/0"
 
+#: Records fetched at a time when there is no end of them.
+_BATCH = 1000
+_HANDLE = re.compile(r"[0-9a-f]{64}")
+#: What means something in a pattern of SCAN.
+_SPECIAL = re.compile(r"[][*?^\\-]")
+
 
 class _Script:
     def __init__(self, name: str) -> None:
-        self.text = files(__package__).joinpath(name).read_text("utf-8")
+        self.text = _text("common") + _text(name)
         # EVALSHA names a script by its SHA-1; nothing rests on it.
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-_REPLACE = _Script("replace.lua")
-_TOUCH = _Script("touch.lua")
+def _text(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text("utf-8")
 
 
-class RedisStore(Store):
-    """One key a session: the prefix and the handle.
+_CREATE = _Script("create")
+_REPLACE = _Script("replace")
+_TOUCH = _Script("touch")
+_DELETE = _Script("delete")
+_NOTE = _Script("note")
+
+
+class RedisStore(IndexedStore):
+    """One key a session: the prefix and the handle. One key a subject: the prefix, ``of:`` and
+    the subject, with the handles of its sessions, sorted by when they expire.
 
     :param client: a URL, or one of redis-py's clients: for a single server, a cluster, or
         what sentinel's ``master_for()`` returns. A client that is given keeps its own time
@@ -68,6 +86,7 @@ class RedisStore(Store):
         super().__init__(**options)
         self._ours = isinstance(client, str)
         self._client = self._connect(client) if self._ours else _checked(client)
+        self._cluster = isinstance(self._client, redis.RedisCluster)
 
     @classmethod
     def from_app(cls, app: Flask, **options: Unpack[StoreOptions]) -> Self:
@@ -91,6 +110,8 @@ class RedisStore(Store):
             raise ConfigurationError(KEY, url, f"a Redis URL ({error})") from error
 
     def _create(self, record: Record) -> bool:
+        if record.subject is not None:
+            return bool(self._write(_CREATE, record, record.pack()))
         ttl = record.expires - record.seen
         return bool(self._send("SET", self._key(record), record.pack(), "PX", ttl, "NX"))
 
@@ -99,39 +120,79 @@ class RedisStore(Store):
         return None if packed is None else Record.unpack(handle, packed)
 
     def _replace(self, record: Record) -> Record | None:
-        standing = self._run(
-            _REPLACE,
-            self._key(record),
-            packed_version(record.version - 1),
-            packed_version(record.seen),
-            record.expires - record.seen,
-            record.pack(),
+        standing = self._write(
+            _REPLACE, record, record.pack(), packed_version(record.version - 1)
         )
         if standing == 1:
             return record
         return None if standing is None else Record.unpack(record.handle, standing)
 
     def _touch(self, record: Record) -> bool:
-        extended = self._run(
-            _TOUCH,
-            self._key(record),
-            packed_version(record.version),
-            packed_times(record.seen, record.expires),
-            record.expires - record.seen,
-        )
-        return bool(extended)
+        times = packed_times(record.seen, record.expires)
+        return bool(self._write(_TOUCH, record, times, packed_version(record.version)))
 
     def _delete(self, handle: str) -> bool:
-        return bool(self._send("DEL", self.prefix + handle))
+        packed = self._run(_DELETE, [self.prefix + handle])
+        for record in self._legible(Record.unpack, handle, packed or b""):
+            if record.subject is not None and not record.ended:
+                self._send("ZREM", self._index(record.subject), handle)
+        return packed is not None
+
+    def _records(self, subject: str | None, beginning: str) -> Iterator[Record]:
+        for handles in self._batches(subject, beginning):
+            if self._cluster:
+                loaded = [self._send("GET", self.prefix + handle) for handle in handles]
+            else:
+                loaded = self._send("MGET", *(self.prefix + handle for handle in handles))
+            for handle, packed in zip(handles, loaded, strict=True):
+                if packed is not None:
+                    yield from self._legible(Record.unpack, handle, packed)
+
+    def _batches(self, subject: str | None, beginning: str) -> Iterator[list[str]]:
+        """The handles that the index names, or all that there are."""
+        if subject is not None:
+            named = self._send("ZRANGE", self._index(subject), 0, -1)
+            names: Iterator[str] = map(_text_of, named)
+        else:
+            pattern = _SPECIAL.sub(r"\\\g<0>", self.prefix + beginning) + "*"
+            keys = self._client.scan_iter(match=pattern, count=_BATCH)
+            names = (_text_of(key).removeprefix(self.prefix) for key in keys)
+        handles = filter(_HANDLE.fullmatch, names)
+        while batch := list(islice(handles, _BATCH)):
+            yield batch
 
     def _key(self, record: Record) -> str:
         return self.prefix + record.handle
 
-    def _run(self, script: _Script, *arguments: Any) -> Any:
+    def _index(self, subject: str) -> str:
+        return f"{self.prefix}of:{subject}"
+
+    def _write(self, script: _Script, record: Record, *arguments: Any) -> Any:
+        """Run a script that writes a record, and notes it in the index of its subject. In a
+        cluster these are on different servers: the index is then first to know a session, and
+        last to forget it.
+        """
+        expires = 0 if record.ended else record.expires
+        noted = (record.handle, expires, record.seen)
+        arguments = (*noted, record.expires - record.seen, *arguments)
+        key = self._key(record)
+        if record.subject is None:
+            return self._run(script, [key], *arguments)
+        index = self._index(record.subject)
+        if not self._cluster:
+            return self._run(script, [key, index], *arguments)
+        if not record.ended:
+            self._run(_NOTE, [index], *noted)
+        done = self._run(script, [key], *arguments)
+        if record.ended and done == 1:
+            self._run(_NOTE, [index], *noted)
+        return done
+
+    def _run(self, script: _Script, keys: list[str], *arguments: Any) -> Any:
         try:
-            return self._send("EVALSHA", script.sha, 1, *arguments)
+            return self._send("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except NoScriptError:
-            return self._send("EVAL", script.text, 1, *arguments)
+            return self._send("EVAL", script.text, len(keys), *keys, *arguments)
 
     def _send(self, *command: Any) -> Any:
         try:
@@ -143,6 +204,11 @@ class RedisStore(Store):
             raise SerializationError(
                 f"What is stored under a key of RedisStore is not a record: {error}"
             ) from error
+
+
+def _text_of(name: bytes | str) -> str:
+    """As the client's ``decode_responses`` says, it is either."""
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
 def _checked(client: Any) -> Any:

@@ -1,19 +1,15 @@
 -- Store a record if the one that stands there is alive and has the version that was loaded.
 -- KEYS[1] the record's key
--- ARGV[1] the version that was loaded, as in the record: 8 bytes, big-endian
--- ARGV[2] the time now, the same way
--- ARGV[3] time to live, milliseconds
--- ARGV[4] the new record
+-- KEYS[2] the index of the subject's sessions, if there is a subject and it is on this server
+-- ARGV[1..3] the handle, when the session expires or 0 if it has ended, the time now
+-- ARGV[4] time to live, milliseconds
+-- ARGV[5] the new record
+-- ARGV[6] the version that was loaded, as in the record: 8 bytes, big-endian
 -- Returns 1 if stored, nothing if there is none, otherwise what stands there.
-local function number(bytes)
-  local result = 0
-  for i = 1, 8 do result = result * 256 + string.byte(bytes, i) end
-  return result
-end
-
 local standing = redis.call('GET', KEYS[1])
 if not standing then return false end
-if string.len(standing) < 52 or string.sub(standing, 3, 10) ~= ARGV[1] then return standing end
-if number(string.sub(standing, 19, 26)) <= number(ARGV[2]) then return false end
-redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3])
+if string.len(standing) < 52 or string.sub(standing, 3, 10) ~= ARGV[6] then return standing end
+if number(string.sub(standing, 19, 26)) <= tonumber(ARGV[3]) then return false end
+note(KEYS[2], ARGV[1], ARGV[2], ARGV[3])
+redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[4])
 return 1

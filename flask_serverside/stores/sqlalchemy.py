@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import sqlite3
+from collections.abc import Iterator
 from typing import Any
 from typing import Self
 from typing import TYPE_CHECKING
@@ -28,8 +29,8 @@ from ..errors import ConfigurationError
 from ..errors import SerializationError
 from .base import ATTEMPTS
 from .base import log
-from .base import Store
 from .base import StoreOptions
+from .index import IndexedStore
 from .record import Record
 from .sqlalchemy_table import sessions_table
 from .sqlalchemy_timeouts import limit_waiting
@@ -44,10 +45,13 @@ KEY = "SESSION_SQLALCHEMY"
 #: transaction that cannot be put into an order.
 _DEADLOCKS = {1213, 1020, "40P01", "40001"}
 
+#: What comes of a row that we have not written.
+_NO_RECORD = (TypeError, ValueError, AttributeError)
+
 ALLOWED = "a database URL, an Engine, or Flask-SQLAlchemy's object"
 
 
-class SQLAlchemyStore(Store):
+class SQLAlchemyStore(IndexedStore):
     """One row a session.
 
     :param database: a URL, an :class:`sqlalchemy.engine.Engine`, or Flask-SQLAlchemy's
@@ -67,6 +71,8 @@ class SQLAlchemyStore(Store):
 
     #: Rows removed by one statement of a purge.
     PURGE_BATCH = 1000
+    #: Rows fetched by one statement when there is no end of them.
+    LIST_BATCH = 1000
 
     def __init__(
         self,
@@ -130,6 +136,12 @@ class SQLAlchemyStore(Store):
             total += removed
         return total
 
+    def count(self, subject: str | None = None) -> int:
+        columns = self.table.c
+        counted = sa.select(sa.func.count()).select_from(self.table)
+        counted = counted.where(*self._asked(subject, ""), columns.expires > self.now())
+        return int(self._call(self._scalar, counted))
+
     def close(self) -> None:
         if self._ours and self._engine is not None:
             self._engine.dispose()
@@ -190,10 +202,52 @@ class SQLAlchemyStore(Store):
             try:
                 row = connection.execute(statement).one_or_none()
                 return None if row is None else _record(row)
-            except (TypeError, ValueError, AttributeError) as error:
+            except _NO_RECORD as error:
                 raise SerializationError(
                     f"What is stored for session {handle} is not a record: {error}"
                 ) from error
+
+    def _records(self, subject: str | None, beginning: str) -> Iterator[Record]:
+        handle = self.table.c.handle
+        asked = list(self._asked(subject, beginning))
+        wanted = sa.select(self.table).where(*asked)
+        if subject is not None:
+            # In one statement, which sees them all as they are at one moment.
+            yield from self._read(wanted)
+            return
+        last: str | None = ""
+        while last is not None:
+            some = sa.select(handle).where(*asked, handle > last)
+            batch = some.order_by(handle).limit(self.LIST_BATCH).subquery()
+            first, last = last, self._scalar(sa.select(sa.func.max(batch.c.handle)))
+            if last is not None:
+                yield from self._read(wanted.where(handle > first, handle <= last))
+
+    def _read(self, wanted: sa.Select[Any]) -> Iterator[Record]:
+        """The records of these rows. One that cannot be read makes no other one unreadable."""
+        with self._connection() as connection:
+            try:
+                records = [_record(row) for row in connection.execute(wanted)]
+            except _NO_RECORD:
+                handles = wanted.with_only_columns(self.table.c.handle)
+                records = [
+                    record
+                    for handle in connection.scalars(handles).all()
+                    for record in self._legible(self._load, handle)
+                ]
+        yield from records
+
+    def _asked(self, subject: str | None, beginning: str) -> Iterator[Any]:
+        columns = self.table.c
+        yield columns.lifetime > 0
+        if subject is not None:
+            yield columns.subject == subject
+        if beginning:
+            yield columns.handle.between(beginning, beginning + "g")  # they are hexadecimal
+
+    def _scalar(self, statement: sa.Select[Any]) -> Any:
+        with self._connection() as connection:
+            return connection.scalar(statement)
 
     def _replace(self, record: Record) -> Record | None:
         loaded = self.table.c.version == record.version - 1

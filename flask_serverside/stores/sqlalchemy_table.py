@@ -64,11 +64,13 @@ def sessions_table(
         sa.Column("expires", Instant, nullable=False, index=True),
         sa.Column("lifetime", sa.BigInteger, nullable=False),
         sa.Column("deadline", Instant),
-        sa.Column("subject", sa.String(255), index=True),
+        sa.Column("subject", sa.String(255)),
         sa.Column(
             "payload",
             sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb"),
             nullable=False,
         ),
+        # Ids that were given up have no lifetime, and may be many for each session that has.
+        sa.Index(f"ix_{name}_subject", "subject", "lifetime"),
         schema=schema,
     )

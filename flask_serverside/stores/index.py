@@ -1,0 +1,91 @@
+"""What a store adds to the contract if it can say which sessions it keeps."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from collections.abc import Container
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import SerializationError
+from .base import log
+from .base import Store
+from .record import Record
+
+#: How often all sessions are gone through to end them. One that was given another handle
+#: while they were is met the next time.
+_PASSES = 3
+
+#: Milliseconds. Further than that no machine's clock is from another's.
+_SKEW = 60_000
+
+
+class IndexedStore(Store):
+    """Knows the sessions of each subject, and can go through all that there are.
+
+    One more primitive, :meth:`_records`, and the index it takes, kept true by the others. If
+    an operation breaks off, the index may name a session that is not there, and must not
+    lack one that is.
+    """
+
+    def records(self, subject: str | None = None, beginning: str = "") -> Iterator[Record]:
+        """The sessions that are alive, in no particular order, a batch of them at a time.
+
+        :param subject: only those of this subject, at a cost that depends on their number.
+        :param beginning: only those whose handle begins with these characters.
+        """
+        for record in self._found(subject, beginning):
+            if not record.ended:
+                yield record
+
+    def count(self, subject: str | None = None) -> int:
+        """How many sessions are alive."""
+        return sum(1 for _ in self.records(subject))
+
+    def end_all(
+        self, subject: str | None = None, spared: Container[str] = ()
+    ) -> Iterator[Record]:
+        """End all sessions, or those of one subject, also those that are given another handle
+        meanwhile. Yields each one when it has ended.
+
+        :param spared: the handles of those that go on.
+        """
+        began = self.now()
+        for _ in range(_PASSES):
+            ended = False
+            for record in self._found(subject, ""):
+                # A session may have been moved between being named by the index and loaded.
+                moved = record.ended and record.seen > began - _SKEW
+                if record.ended and not moved:
+                    continue
+                if record.handle in spared or (record.successor or "") in spared:
+                    continue
+                if self.end(record, remembered=0):
+                    ended = True
+                    yield record
+            if not ended:
+                return
+
+    @abstractmethod
+    def _records(self, subject: str | None, beginning: str) -> Iterator[Record]:
+        """As :meth:`records`. May yield what is not asked for as well, such as records that
+        have expired. May leave out tombstones, if what it yields is as the store was at one
+        moment.
+        """
+
+    def _found(self, subject: str | None, beginning: str) -> Iterator[Record]:
+        now, found = self.now(), self._records(subject, beginning)
+        while (record := self._call(next, found, None)) is not None:
+            asked = subject in (None, record.subject) and record.handle.startswith(beginning)
+            if asked and record.alive(now):
+                yield record
+
+    def _legible(self, read: Callable[..., Record | None], *arguments: Any) -> Iterator[Record]:
+        """The record that is read, if there is one that can be."""
+        try:
+            record = read(*arguments)
+            if record is not None:
+                yield record.checked()
+        except SerializationError as error:
+            log.warning("Left out of the list: %s", error)
