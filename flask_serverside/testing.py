@@ -8,7 +8,9 @@ A store for another database is proved with four lines::
         def make_store(self, **options):
             return MyStore("my://127.0.0.1", **options)
 
-Run it against the real server: what stands in for one hides faults.
+Run it against the real server: what stands in for one hides faults. A store that is an
+:class:`~flask_serverside.stores.IndexedStore` is proved by both, ``class
+TestMyStore(StoreContract, IndexContract)``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import TypeVar
 import pytest
 
 from .errors import SessionTooLarge
+from .stores import IndexedStore
 from .stores import Record
 from .stores import Store
 
@@ -74,9 +77,7 @@ def at_once(count: int, work: Callable[[int], T]) -> list[T]:
         return list(pool.map(wait_and_work, range(count)))
 
 
-class StoreContract:
-    """What every store promises."""
-
+class _Contract:
     def make_store(self, **options: Any) -> Store:
         """A store, with these options given to its constructor. Two that are made in one
         test use the same server, and the same table or collection on it.
@@ -92,6 +93,10 @@ class StoreContract:
         store = self.make_store(clock=clock)
         yield store
         store.close()
+
+
+class StoreContract(_Contract):
+    """What every store promises."""
 
     def test_a_created_record_is_loaded_as_it_was(self, store: Store) -> None:
         record = new_record(
@@ -405,6 +410,199 @@ class StoreContract:
         assert store.purge() >= 0
         assert _payload(store, alive) == alive.payload
         assert store.load(expired.handle) is None
+
+
+class IndexContract(_Contract):
+    """What a store promises that knows which sessions it keeps."""
+
+    @pytest.fixture
+    def subject(self) -> str:
+        """Nobody whom the server knows from another test."""
+        return f"jürgen {secrets.token_hex(8)}: *?[a-z]\\"
+
+    def test_a_subject_has_its_own_sessions_and_no_others(
+        self, store: IndexedStore, subject: str
+    ) -> None:
+        mine = [new_record(store, subject=subject) for _ in range(3)]
+        others = [new_record(store), new_record(store)]
+        # For some databases these are the same.
+        for unlike in (
+            subject.upper(),
+            subject.replace("ü", "u"),
+            subject + " ",
+            subject + ".",
+        ):
+            others.append(new_record(store, subject=unlike))
+        for record in mine + others:
+            store.create(record)
+        found = list(store.records(subject))
+        assert {record.handle for record in found} == {record.handle for record in mine}
+        assert {r._replace(token=None) for r in found} == {*mine}
+        assert store.count(subject) == len(found) == 3
+
+    def test_all_means_all_and_each_once(self, store: IndexedStore, subject: str) -> None:
+        anonymous = [new_record(store) for _ in range(1200)]
+        signed_in = [new_record(store, subject=subject) for _ in range(1200)]
+        before = store.count()
+        for record in anonymous + signed_in:
+            store.create(record)
+        handles = [record.handle for record in store.records()]
+        assert len(handles) == len({*handles})
+        assert {record.handle for record in anonymous + signed_in} <= {*handles}
+        assert store.count() == before + 2400
+        assert store.count(subject) == 1200
+
+    def test_what_has_expired_is_in_no_list(
+        self, store: IndexedStore, clock: Clock, subject: str
+    ) -> None:
+        record = new_record(store, subject=subject, lifetime=10_000)
+        store.create(record)
+        clock.advance(9.999)
+        assert store.count(subject) == 1
+        clock.advance(0.001)
+        assert list(store.records(subject)) == []
+        assert store.count(subject) == 0
+        assert record.handle not in {r.handle for r in store.records()}
+
+    def test_who_uses_a_session_keeps_it_in_the_list(
+        self, store: IndexedStore, clock: Clock, subject: str
+    ) -> None:
+        saved = new_record(store, subject=subject, lifetime=DAY)
+        touched = new_record(store, subject=subject, lifetime=DAY)
+        for record in (saved, touched):
+            store.create(record)
+        for _ in range(5):
+            clock.advance(20 * 3600)
+            now = {"seen": store.now(), "expires": store.now() + DAY}
+            saved = saved_again(saved, b"x", **now)
+            touched = touched._replace(**now)
+            assert store.replace(saved) is saved
+            assert store.touch(touched)
+            # Each time an index is written, what is past is removed from it.
+            store.create(new_record(store, subject=subject, lifetime=1000))
+        clock.advance(3600)
+        assert {r.handle for r in store.records(subject)} == {saved.handle, touched.handle}
+
+    def test_a_session_that_is_to_end_earlier_is_listed_until_then(
+        self, store: IndexedStore, clock: Clock, subject: str
+    ) -> None:
+        record = new_record(store, subject=subject)
+        store.create(record)
+        store.replace(saved_again(record, b"x", expires=record.seen + 5000, lifetime=5000))
+        clock.advance(4)
+        assert store.count(subject) == 1
+        clock.advance(1)
+        assert store.count(subject) == 0
+
+    def test_a_save_that_came_too_late_hides_nothing(
+        self, store: IndexedStore, clock: Clock, subject: str
+    ) -> None:
+        record = new_record(store, subject=subject)
+        store.create(record)
+        store.replace(saved_again(record, b"first"))
+        late = saved_again(record, b"x", expires=record.seen + 5000, lifetime=5000)
+        assert store.replace(late) is not late
+        clock.advance(8 * 3600)
+        store.create(new_record(store, subject=subject, lifetime=1000))
+        clock.advance(2)
+        assert [r.handle for r in store.records(subject)] == [record.handle]
+
+    def test_what_was_deleted_or_has_ended_is_in_no_list(
+        self, store: IndexedStore, subject: str
+    ) -> None:
+        deleted, ended, alive = (new_record(store, subject=subject) for _ in range(3))
+        for record in (deleted, ended, alive):
+            store.create(record)
+        assert store.delete(deleted.handle)
+        assert store.end(ended)
+        assert [r.handle for r in store.records(subject)] == [alive.handle]
+        assert store.count(subject) == 1
+        everybody = {r.handle for r in store.records()}
+        assert everybody & {deleted.handle, ended.handle, alive.handle} == {alive.handle}
+
+    def test_who_signs_in_and_out_of_a_session_has_it_for_so_long(
+        self, store: IndexedStore, subject: str
+    ) -> None:
+        record, other = new_record(store), f"{subject}, another"
+        store.create(record)
+        for who in (subject, other, None, subject):
+            record = saved_again(record, b"x", subject=who)
+            assert store.replace(record) is record
+            listed = [name for name in (subject, other) if store.count(name)]
+            assert listed == ([who] if who else [])
+        assert [r.handle for r in store.records(subject)] == [record.handle]
+
+    def test_a_handle_is_found_by_its_beginning(self, store: IndexedStore) -> None:
+        records = [new_record(store) for _ in range(8)]
+        for record in records:
+            store.create(record)
+        for record in records:
+            found = [r.handle for r in store.records(beginning=record.handle[:12])]
+            assert found == [record.handle]
+        assert list(store.records(beginning="*")) == []
+
+    def test_ending_all_of_a_subject_ends_no_others(
+        self, store: IndexedStore, subject: str
+    ) -> None:
+        mine = [new_record(store, subject=subject) for _ in range(3)]
+        others = [new_record(store), new_record(store, subject=f"{subject}.")]
+        for record in mine + others:
+            store.create(record)
+        spared = mine[1].handle
+        ended = {record.handle for record in store.end_all(subject, {spared})}
+        assert ended == {mine[0].handle, mine[2].handle}
+        assert [r.handle for r in store.records(subject)] == [spared]
+        assert [store.load(handle) for handle in ended] == [None, None]
+        assert all(store.load(record.handle) for record in others)
+        assert store.replace(saved_again(mine[0], b"back?")) is None
+
+    def test_ending_all_ends_what_moves_meanwhile(
+        self, store: IndexedStore, subject: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        records = [new_record(store, subject=subject) for _ in range(5)]
+        for record in records:
+            store.create(record)
+        end, alive = store.end, {record.handle: record for record in records}
+
+        def move_the_others_first(record: Record, remembered: float) -> bool:
+            alive.pop(record.handle, None)
+            for old in list(alive.values()):
+                new = new_record(store, subject=subject)
+                store.create(new)
+                assert store.replace(old.tombstone(store.now(), 30, new.handle))
+                del alive[old.handle]
+            return end(record, remembered)
+
+        monkeypatch.setattr(store, "end", move_the_others_first)
+        assert len(list(store.end_all(subject))) == 5
+        assert store.count(subject) == 0
+
+    def test_ending_all_ends_what_is_saved_meanwhile(
+        self, store: IndexedStore, subject: str
+    ) -> None:
+        records = [new_record(store, subject=subject) for _ in range(4)]
+        for record in records:
+            store.create(record)
+        deadline = time.monotonic() + 20
+
+        def save_or_end(number: int) -> int:
+            if number == 4:
+                return sum(1 for _ in store.end_all(subject))
+            standing: Record | None = records[number]
+            while standing is not None and not standing.ended:
+                assert time.monotonic() < deadline, "never told that it has ended"
+                standing = store.replace(saved_again(standing, b"x"))
+            return 0
+
+        assert at_once(5, save_or_end)[4] == 4
+        assert store.count(subject) == 0
+
+    def test_sessions_begun_at_once_are_all_listed(
+        self, store: IndexedStore, subject: str
+    ) -> None:
+        records = [new_record(store, subject=subject) for _ in range(16)]
+        assert all(at_once(16, lambda n: store.create(records[n])))
+        assert {r.handle for r in store.records(subject)} == {r.handle for r in records}
 
 
 def _payload(store: Store, record: Record) -> bytes | None:

@@ -54,12 +54,14 @@ def chosen(config: pytest.Config) -> set[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """``backend``: all of them; ``real_backend``: those with a server, or that need none;
     ``shared_backend``: of those the ones that several processes can use at once;
-    ``server_backend``: only those with a server; ``sql_url``: SQL databases, as a URL."""
+    ``server_backend``: only those with a server; ``indexed_backend``: those that can
+    list sessions; ``sql_url``: SQL databases, as a URL."""
     kinds: dict[str, Callable[[Backend], bool]] = {
         "backend": lambda b: True,
         "real_backend": lambda b: not b.stand_in,
         "shared_backend": lambda b: not b.stand_in and b.group != "memory",
         "server_backend": lambda b: b.server is not None,
+        "indexed_backend": lambda b: b.group != "memcached",
         "sql_url": lambda b: b.group == "sql",
     }
     for fixture, wanted in kinds.items():
@@ -138,6 +140,11 @@ def real_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
 
 @pytest.fixture
 def shared_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
+    return get_running(request, tmp_path)
+
+
+@pytest.fixture
+def indexed_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
     return get_running(request, tmp_path)
 
 
