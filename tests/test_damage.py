@@ -56,6 +56,8 @@ def put_another_type(store: Any, handle: str) -> None:
         with store._engine.connect() as connection:
             connection.exec_driver_sql(
                 "UPDATE sessions SET payload = 'text', version = 'x', seen = 'y'"
+                " WHERE handle = ?",
+                (handle,),
             )
     else:
         put_value(store, handle, b"text")

@@ -1,0 +1,134 @@
+"""The store on a real Redis cluster of three servers, where keys are on different ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import free_port
+from servers import Redis
+from servers import Server
+
+from flask_serverside import StoreUnavailable
+from flask_serverside.testing import IndexContract
+from flask_serverside.testing import new_record
+from flask_serverside.testing import saved_again
+from flask_serverside.testing import StoreContract
+
+pytestmark = pytest.mark.group("redis")
+
+SLOTS = 16384
+
+
+class Node(Redis):
+    def prepare(self, folder: Path) -> None:
+        self.bus = free_port()  # by default its port and 10,000, which may be no port at all
+
+    def command(self, folder: Path) -> list[str]:
+        options = ["--cluster-enabled", "yes", "--cluster-config-file", str(folder / "nodes")]
+        return [*super().command(folder), *options, "--cluster-port", str(self.bus)]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[Node]]:
+    import redis
+
+    nodes = [Node() for _ in range(3)]
+    try:
+        for number, node in enumerate(nodes):
+            node.start()
+            with redis.Redis(port=node.port) as client:
+                first, last = (SLOTS * n // 3 for n in (number, number + 1))
+                client.execute_command("CLUSTER ADDSLOTS", *range(first, last))
+                for other in nodes[:number]:
+                    client.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.bus)
+        for node in nodes:
+            with redis.Redis(port=node.port) as client:
+                deadline = time.monotonic() + 30
+                while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+        yield nodes
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+@pytest.fixture
+def cluster(server: Callable[[str], Server], nodes: list[Node]) -> Iterator[Any]:
+    import redis
+
+    client = redis.RedisCluster(host="127.0.0.1", port=nodes[0].port)
+    yield client
+    client.close()
+
+
+class TestCluster(StoreContract, IndexContract):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, cluster: Any) -> None:
+        self.cluster = cluster
+
+    def make_store(self, **options: Any) -> Any:
+        from flask_serverside.stores.redis import RedisStore
+
+        return RedisStore(self.cluster, **options)
+
+
+@pytest.fixture
+def store(cluster: Any) -> Any:
+    from flask_serverside.stores.redis import RedisStore
+
+    return RedisStore(cluster)
+
+
+def test_the_keys_of_one_subject_are_on_several_servers(store: Any, cluster: Any) -> None:
+    records = [new_record(store, subject="ada") for _ in range(20)]
+    for record in records:
+        store.create(record)
+    keys = [store._key(record) for record in records]
+    assert len({cluster.get_node_from_key(key).port for key in keys}) > 1
+    assert store.count("ada") == 20
+
+
+@pytest.mark.parametrize("broken", ["create", "replace", "touch"])
+def test_what_breaks_off_leaves_an_entry_too_many_and_never_one_too_few(
+    store: Any, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Each write is cut off after each of the commands that it takes."""
+    import redis
+
+    send = store._send
+    for after in range(3):
+        record = new_record(store, subject=f"{broken} {after}")
+        if broken != "create":
+            store.create(record._replace(subject=None))
+        left = after
+
+        def sent(*command: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise redis.exceptions.ConnectionError
+            left -= 1
+            return send(*command)
+
+        work = {
+            "create": lambda record=record: store.create(record),
+            "replace": lambda record=record: store.replace(saved_again(record, b"x")),
+            "touch": lambda record=record: store.touch(record),
+        }[broken]
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_send", sent)
+            try:
+                work()
+            except StoreUnavailable:
+                assert after < 2
+        standing = store.load(record.handle)
+        listed = [r.handle for r in store.records(record.subject)]
+        assert listed == ([record.handle] if standing and standing.subject else [])
+    if broken != "touch":
+        assert standing is not None
+        assert standing.subject == record.subject
