@@ -60,7 +60,7 @@ class TooManySessions(SessionError, Conflict):
     client is answered 409.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int | None) -> None:
         times = "once" if most == 1 else f"{most} times"
         super().__init__(f"You are signed in {times} already. Sign out somewhere else first.")
 

@@ -1,18 +1,44 @@
-"""How many sessions a subject may have."""
+"""How many sessions a subject may have.
+
+Whoever signs in stores the session and then looks at all that the subject has. It does not
+matter how many do so at once: they all come to the same ones that are too many, and who was
+last to store has seen them all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from .config import Overflow
+from .stores import IndexedStore
 from .stores import Record
+from .vault import Vault
 
 
-def surplus(records: Iterable[Record], most: int, overflow: Overflow) -> list[Record]:
-    """Those of a subject's sessions that are too many.
+class Limit:
+    """``SESSION_MAX_PER_SUBJECT``, as one request keeps it.
 
-    Whoever stores one more looks at all of them afterwards. It does not matter how many do so
-    at once: they all come to the same ones, and whoever was last to store has seen them all.
+    :param replaced: the session that a new one takes the place of; it does not count.
     """
-    from_the_oldest = sorted(records, key=lambda record: (record.created, record.handle))
-    return from_the_oldest[:-most] if overflow == "evict" else from_the_oldest[most:]
+
+    def __init__(self, vault: Vault, most: int, replaced: str | None) -> None:
+        self._vault = vault
+        self._most = most
+        self._replaced = replaced
+
+    def as_newest(self, record: Record) -> Record:
+        """The record as one that begins after all that are there, also if another machine
+        has stored them, whose clock is ahead.
+        """
+        others = self._sessions_of(record)
+        return record._replace(created=max([record.created, *(r.created + 1 for r in others)]))
+
+    def surplus(self, record: Record) -> list[Record]:
+        """The sessions of this one's subject that are too many."""
+        oldest_first = sorted(self._sessions_of(record), key=lambda r: (r.created, r.handle))
+        if self._vault.settings.overflow == "evict":
+            return oldest_first[: -self._most]
+        return oldest_first[self._most :]
+
+    def _sessions_of(self, record: Record) -> list[Record]:
+        store = self._vault.store
+        assert isinstance(store, IndexedStore)  # made sure of at start-up
+        found: list[Record] = self._vault.call(list, store.records(record.subject))
+        return [other for other in found if other.handle != self._replaced]

@@ -35,7 +35,7 @@ from .lifetimes import deadline_from
 from .lifetimes import rotation_is_due
 from .lifetimes import touch_is_due
 from .lifetimes import used
-from .limit import surplus
+from .limit import Limit
 from .payload import Contents
 from .signals import log
 from .signals import session_conflict
@@ -47,7 +47,6 @@ from .signals import session_revoked
 from .signals import session_saved
 from .signals import tell
 from .stores import ATTEMPTS
-from .stores import IndexedStore
 from .stores import Record
 from .stores import REMEMBERED
 from .vault import Known
@@ -406,6 +405,9 @@ class Persistence:
                 self._end(self._tombstone)
             self._gone(self._tombstone or record)
             return
+        limit = self._limit(former)
+        if limit is not None:
+            record = limit.as_newest(record)
         contents = Contents(encoded, issued=now, authenticated=self.authenticated)
         new = self._vault.sealed(self.sid, record, contents)
         if not self._vault.call(self._vault.store.create, new.record):
@@ -413,27 +415,24 @@ class Persistence:
         self._known = new
         self._was_permanent = self.draft.permanent
         self.dead = False
-        if former is None or self._is_another(former):
-            self._keep_the_limit(new.record, former)
+        if limit is not None:
+            self._end_surplus(limit, new.record)
 
-    def _keep_the_limit(self, new: Record, former: Known | None) -> None:
-        """End those of the subject's sessions that are too many, now that there is a new one.
+    def _limit(self, former: Known | None) -> Limit | None:
+        """What a session begun by signing in has to keep, in the place of the former one."""
+        most = self._settings.max_per_subject
+        if most is None or self.draft.subject is None:
+            return None
+        if former is not None and not self._is_another(former):
+            return None
+        return Limit(self._vault, most, former and former.record.handle)
 
-        :param former: the one that it takes the place of.
-        """
-        most, overflow = self._settings.max_per_subject, self._settings.overflow
-        if most is None or new.subject is None:
-            return
-        store = self._vault.store
-        assert isinstance(store, IndexedStore)  # looked at when the application was started
-        records: list[Record] = self._vault.call(list, store.records(new.subject))
-        before = former and former.record.handle
-        others = [record for record in records if record.handle != before]
-        for record in surplus(others, most, overflow):
-            if record.handle == new.handle and overflow == "refuse":
+    def _end_surplus(self, limit: Limit, new: Record) -> None:
+        for record in limit.surplus(new):
+            if record.handle == new.handle and self._settings.overflow == "refuse":
                 self._withdraw()
-                raise TooManySessions(most)
-            if self._vault.call(store.end, record, 0.0):
+                raise TooManySessions(self._settings.max_per_subject)
+            if self._vault.call(self._vault.store.end, record, 0.0):
                 self._tell(session_revoked, record, reason="overflow")
 
     def _signs_in(self, ended: Record | None) -> bool:

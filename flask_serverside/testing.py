@@ -473,9 +473,9 @@ class IndexContract(_Contract):
             store.create(record)
         for _ in range(5):
             clock.advance(20 * 3600)
-            now = {"seen": store.now(), "expires": store.now() + DAY}
-            saved = saved_again(saved, b"x", **now)
-            touched = touched._replace(**now)
+            now, later = store.now(), store.now() + DAY
+            saved = saved_again(saved, b"x", seen=now, expires=later)
+            touched = touched._replace(seen=now, expires=later)
             assert store.replace(saved) is saved
             assert store.touch(touched)
             # Each time an index is written, what is past is removed from it.
