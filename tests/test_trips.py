@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 
 import pytest
@@ -124,6 +125,24 @@ def test_signing_in_by_the_key_alone_costs_as_much_as_a_new_id(
     before = proxied[1].trips
     client.get("/write?_user_id=ada")
     assert proxied[1].trips - before == 3
+
+
+def test_a_limit_costs_a_sign_in_two_lists(make_app: MakeApp, proxied: Line) -> None:
+    if proxied[0].name == "memcached":  # it has no lists, and so no limit
+        return
+    clients = [
+        warmed_up(make_app(proxied[0], SESSION_MAX_PER_SUBJECT=9, SESSION_PURGE_INTERVAL=0))
+    ]
+    clients.append(clients[0].application.test_client())
+    user = f"ada-{secrets.token_hex(8)}"
+    clients[0].get("/write", query_string={"_user_id": user})
+    before = proxied[1].trips
+    clients[1].get("/write", query_string={"_user_id": user})
+    # On Redis what the index names is fetched after it.
+    assert proxied[1].trips - before == 1 + 2 * (2 if proxied[0].name == "redis" else 1)
+    before = proxied[1].trips
+    clients[1].get("/write?b=1")
+    assert proxied[1].trips - before == 2
 
 
 def test_encryption_and_compression_cost_no_trip(make_app: MakeApp, proxied: Line) -> None:
