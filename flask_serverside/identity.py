@@ -7,6 +7,7 @@ runs; stores, logs and lists only ever see its handle.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import secrets
 from base64 import urlsafe_b64encode
@@ -19,6 +20,7 @@ from itsdangerous import want_bytes
 #: An id and a SHA-256 signature, both base64url. At least 16 bytes of randomness
 #: (OWASP Session Management Cheat Sheet asks for 64 bits), at most 192.
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{22,256}\.[A-Za-z0-9_-]{43}")
+_PURPOSE = b"flask-serverside.session-id"
 _HANDLE = re.compile(r"[0-9a-f]{64}")
 
 
@@ -88,9 +90,6 @@ def well_formed(cookie: str) -> bool:
 
 
 def _signer(keys: Sequence[str | bytes]) -> Signer:
-    return Signer(
-        [want_bytes(key) for key in keys],
-        salt=b"flask-serverside.session-id",
-        key_derivation="hmac",
-        digest_method=hashlib.sha256,
-    )
+    # What Signer's key_derivation="hmac" does for each cookie anew is done once.
+    derived = [hmac.digest(want_bytes(key), _PURPOSE, "sha256") for key in keys]
+    return Signer(derived, key_derivation="none", digest_method=hashlib.sha256)

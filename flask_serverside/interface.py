@@ -135,15 +135,13 @@ class ServerSideSessionInterface(SessionInterface):
         """Give the client its id. It is also owed one for what was stored before a save has
         failed.
         """
-        services = self._services_for(app)
-        assert services is not None
-        header = services.settings.header
+        header = session.services.settings.header
         if session.accessed:
-            response.vary.add(header or "Cookie")
+            _vary_on(header or "Cookie", response)
         cookie = session.cookie
         if cookie is None:
             return
-        signed = cookie.sid and services.identity.sign(cookie.sid)
+        signed = cookie.sid and session.services.identity.sign(cookie.sid)
         if header is not None:
             response.headers[header] = signed or ""
         else:
@@ -171,16 +169,18 @@ class ServerSideSessionInterface(SessionInterface):
 
     def _services_for(self, app: Flask) -> Services | None:
         """Made anew when one of the keys changes that Flask looks up at each request."""
-        keys = secret_keys(app.config)
-        if not keys:
-            return None
+        config = app.config
         made_for = (
-            *keys,
-            app.config["PERMANENT_SESSION_LIFETIME"],
-            app.config["SESSION_REFRESH_EACH_REQUEST"],
+            config["SECRET_KEY"],
+            tuple(config.get("SECRET_KEY_FALLBACKS") or ()),
+            config["PERMANENT_SESSION_LIFETIME"],
+            config["SESSION_REFRESH_EACH_REQUEST"],
         )
-        if self._services is None or made_for != self._made_for:
-            settings = Settings.from_config(app.config)
+        if made_for != self._made_for:
+            keys = secret_keys(config)
+            if not keys:
+                return None
+            settings = Settings.from_config(config)
             self._services = Services(
                 app,
                 settings,
@@ -199,6 +199,13 @@ class ServerSideSessionInterface(SessionInterface):
                 "Sessions are kept in this process's memory: others do not see them, and "
                 "they end with it. Set SESSION_TYPE to redis, memcached, mongodb or sqlalchemy."
             )
+
+
+def _vary_on(header: str, response: Response) -> None:
+    if "Vary" in response.headers:
+        response.vary.add(header)
+    else:  # as most have none, there is nothing to be parsed
+        response.headers["Vary"] = header
 
 
 def _marking(session: ServerSideSession) -> Callable[[Response], Response]:

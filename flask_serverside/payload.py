@@ -57,7 +57,7 @@ class Contents(NamedTuple):
     authenticated: int = 0
     #: The mark of the client it is bound to; empty: of none.
     client: bytes = b""
-    #: Where it was used last.
+    #: Where it is used, if that is to be recorded; :func:`device_in` reads it.
     device: Device = UNKNOWN
     #: Whether it is to be stored anew, since it is not sealed as it would be now.
     outdated: bool = False
@@ -110,7 +110,7 @@ class Seal:
             )
         data = as_before(how & ~_ENCRYPTED, data)
         mark = head[_HEAD.size : _HEAD.size + marked]
-        return Contents(data, issued, authenticated, mark, device_in(payload), not current)
+        return Contents(data, issued, authenticated, mark, outdated=not current)
 
 
 def device_in(payload: bytes) -> Device:

@@ -182,6 +182,25 @@ class Persistence:
             and self.lifetime == stored.record.lifetime
         )
 
+    def _is_as_stored(self, known: Known) -> bool:
+        """Whether this request has changed nothing, nor is anything to be stored anew."""
+        draft, contents = self.draft, known.contents
+        return (
+            self._former is None
+            and draft.lifetime is None
+            and draft.kept is None
+            and draft.proved is None
+            and not contents.outdated
+            and draft.encoded() == contents.data != b""
+        )
+
+    def _is_due(self, known: Known) -> bool:
+        """Whether time has passed, so that it is to be extended or given a new id."""
+        now, settings = self._vault.now(), self._settings
+        return rotation_is_due(known.contents.issued, now, settings) or touch_is_due(
+            known.record, now, settings
+        )
+
     def _changed(self, encoded: bytes) -> bool:
         if self._known is None:
             return bool(encoded)
@@ -262,9 +281,14 @@ class Persistence:
     def finish(self) -> None:
         """Save at the end of a request."""
         known = self._known
+        if known is not None and self._is_as_stored(known) and not self._is_due(known):
+            return  # as at the end of most requests
         if known is not None and not self.late and not self._is_another(known):
-            now, issued = self._vault.now(), known.contents.issued
-            if rotation_is_due(issued, now, self._settings) and self.draft.encoded():
+            issued = known.contents.issued
+            if (
+                rotation_is_due(issued, self._vault.now(), self._settings)
+                and self.draft.encoded()
+            ):
                 self._rotate(known)
         try:
             self.save()

@@ -49,7 +49,7 @@ class ServerSideSession(SessionMixin):
         presented: Callable[[], str | None],
         client: Client,
     ) -> None:
-        self._identity = services.identity
+        self.services = services
         self._presented = presented
         #: Whether the request has looked at the session at all.
         self.accessed = False
@@ -370,13 +370,13 @@ class ServerSideSession(SessionMixin):
         return self._persistence
 
     def _load(self, presented: str) -> None:
-        sid = self._identity.verify(presented)
+        sid = self.services.identity.verify(presented)
         if sid is None:
             wrong = "bad signature" if well_formed(presented) else "malformed"
             self._persistence.reject(wrong)
             return
         self._persistence.load(sid)
-        if self._identity.is_outdated(presented):
+        if self.services.identity.is_outdated(presented):
             self._persistence.renew_cookie()
 
     def _atomic(self, function: Callable[[], T]) -> T:

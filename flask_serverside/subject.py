@@ -19,6 +19,8 @@ def subject_of(data: Mapping[str, Any], key: str | None) -> str | None:
     value = None if key is None else data.get(key)
     if value is None or value == "":
         return None
+    if type(value) is str and len(value) <= _LONGEST and value.isprintable():
+        return value  # as most are
     huge = isinstance(value, int) and value.bit_length() > _LONGEST * 4
     subject = "" if huge else str(value)
     if (

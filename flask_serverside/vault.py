@@ -23,6 +23,7 @@ from .identity import handle_of
 from .identity import Identity
 from .identity import successor_of
 from .payload import Contents
+from .payload import device_in
 from .payload import Seal
 from .payload import UNKNOWN
 from .signals import log
@@ -124,7 +125,8 @@ class Vault:
 
     def is_elsewhere(self, known: Known) -> bool:
         """Whether it was used last where this request does not come from."""
-        return self._client.device not in (UNKNOWN, known.contents.device)
+        device = self._client.device
+        return device != UNKNOWN and device != device_in(known.record.payload)
 
     # -- what is to stand there
 
