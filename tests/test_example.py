@@ -7,10 +7,10 @@ import http.cookiejar
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -24,29 +24,39 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextlib.contextmanager
-def shop(environment: dict[str, str], port: int) -> Iterator[str]:
-    """The example, started as the README says."""
+def running(name: str, environment: dict[str, str], *options: str) -> Iterator[str]:
+    """An example, started as the README says. Gives its host and port."""
+    port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "flask", "--app", "examples/shop", "run", "--port", str(port)],
+        [
+            *(sys.executable, "-m", "flask", "--app", f"examples/{name}", "run"),
+            *("--port", str(port), *options),
+        ],
         cwd=ROOT,
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    address = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 20
     try:
         while True:
             try:
-                urllib.request.urlopen(address).close()
+                socket.create_connection(("127.0.0.1", port), 1).close()
                 break
-            except urllib.error.URLError:
+            except OSError:
                 assert process.poll() is None
                 assert time.monotonic() < deadline
-        yield address
+                time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
+
+
+@contextlib.contextmanager
+def shop(environment: dict[str, str]) -> Iterator[str]:
+    with running("shop", environment) as host:
+        yield f"http://{host}"
 
 
 class Browser:
@@ -71,8 +81,8 @@ def environment(server_backend: Running) -> dict[str, str]:
 
 
 def test_a_cart_outlives_the_application(environment: dict[str, str]) -> None:
-    browser, port = Browser(), free_port()
-    with shop(environment, port) as address:
+    browser = Browser()
+    with shop(environment) as address:
         browser.post(f"{address}/cart/sencha/add")
         browser.post(f"{address}/cart/sencha/add")
         assert "Welcome, Ada" in browser.post(
@@ -82,7 +92,7 @@ def test_a_cart_outlives_the_application(environment: dict[str, str]) -> None:
         before = browser.get(f"{address}/cart")
     assert "Sencha" in before
     assert "23.20" in before
-    with shop(environment, port) as address:
+    with shop(environment) as address:
         assert without_flashes(browser.get(f"{address}/cart")) == without_flashes(before)
         assert "signed out" in browser.post(f"{address}/sign-out")
         assert "Sencha" not in browser.get(f"{address}/cart")
@@ -90,7 +100,7 @@ def test_a_cart_outlives_the_application(environment: dict[str, str]) -> None:
 
 def test_memory_is_the_default() -> None:
     browser = Browser()
-    with shop({}, free_port()) as address:
+    with shop({}) as address:
         browser.post(f"{address}/cart/sencha/add")
         assert "8.50" in browser.get(f"{address}/cart")
 

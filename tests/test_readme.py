@@ -13,9 +13,10 @@ def commands() -> list[str]:
     return re.findall(r"(?m)^\$ (.*)$", (ROOT / "README.md").read_text())
 
 
-def test_both_commands_are_one_line_and_make_their_environment() -> None:
-    example, tests = (c for c in commands() if c.startswith("python3 -m venv .venv && "))
-    assert example.endswith(".venv/bin/flask --app examples/shop run")
+def test_each_command_is_one_line_and_makes_its_environment() -> None:
+    shop, devices, tests = (c for c in commands() if c.startswith("python3 -m venv .venv && "))
+    assert shop.endswith(".venv/bin/flask --app examples/shop run")
+    assert devices.endswith(".venv/bin/flask --app examples/devices run")
     assert tests.endswith(".venv/bin/python -m pytest")
 
 
@@ -31,5 +32,6 @@ def test_continuous_integration_runs_the_readmes_test_command() -> None:
 
 
 def test_the_readmes_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / target).exists(), target
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)|src=\"([^\"]+)\"", text):
+        assert (ROOT / "".join(target)).exists(), target

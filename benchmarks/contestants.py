@@ -1,0 +1,247 @@
+"""The same application with each kind of session, and what the client alone takes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from backends import Running
+from flask import Flask
+from flask import session
+from flask_session import Session as FlaskSession
+from werkzeug.test import create_environ
+
+from flask_serverside import Session
+
+Call = Callable[[], object]
+
+#: What the session holds before anything is measured: about 0.8 kB.
+CART = {f"sku-{n}": {"name": "Darjeeling", "price": 1290 + n, "quantity": 1} for n in range(14)}
+FILLED: dict[str, Any] = {"_user_id": "ada", "csrf": "a" * 40, "cart": CART, "n": 0}
+
+SECRET = "benchmark " * 4
+
+
+class Site:
+    """An application, called as a WSGI server calls it, by a client with a cookie."""
+
+    def __init__(
+        self, name: str, prepare: Callable[[Flask], None], data: Any = None, fill: bool = True
+    ) -> None:
+        self.name = name
+        self.app = app = Flask(name)
+        app.config.update(SECRET_KEY=SECRET, TESTING=True)
+        prepare(app)
+        data = FILLED if data is None else data
+
+        @app.get("/untouched")
+        def untouched() -> str:
+            return "x"
+
+        @app.get("/read")
+        def read() -> str:
+            session["n"]
+            return "x"
+
+        @app.get("/write")
+        def write() -> str:
+            session["n"] += 1
+            return "x"
+
+        @app.get("/fill")
+        def fill_it() -> str:
+            session.update(data)
+            return "x"
+
+        client = app.test_client()
+        if fill:
+            client.get("/fill")
+        cookie = client.get_cookie("session")
+        self._cookie = f"session={cookie.value}" if cookie else ""
+
+    def request(self, path: str) -> Call:
+        environ = create_environ(path)
+        if self._cookie:
+            environ["HTTP_COOKIE"] = self._cookie
+        wsgi_app = self.app.wsgi_app
+
+        def call() -> None:
+            chunks = wsgi_app(dict(environ), _start_response)
+            b"".join(chunks)
+            chunks.close()  # type: ignore[attr-defined]
+
+        return call
+
+
+def _start_response(status: str, headers: Any, info: Any = None) -> Callable[[bytes], object]:
+    assert status == "200 OK", status
+    return lambda _: None
+
+
+def bare() -> Site:
+    """No session at all, except that Flask opens its own for each request."""
+    return Site("bare", lambda app: None, fill=False)
+
+
+def cookie() -> Site:
+    """Flask's own session."""
+    return Site("Flask's cookie", lambda app: None)
+
+
+def ours(running: Running, data: Any = None) -> Site:
+    def prepare(app: Flask) -> None:
+        app.config.update(running.app_config(SESSION_MEMORY_THRESHOLD=10**9))
+        Session(app)
+
+    return Site("flask-serverside", prepare, data)
+
+
+def flask_session(running: Running, data: Any = None) -> Site:
+    """With its defaults."""
+    logging.getLogger("flask_session").setLevel(logging.ERROR)
+
+    def prepare(app: Flask) -> None:
+        app.config.update(_CONFIGS[running.name](running.config))
+        if running.backend.group == "sql":
+            from flask_sqlalchemy import SQLAlchemy
+
+            app.config["SQLALCHEMY_DATABASE_URI"] = running.config["SESSION_SQLALCHEMY"]
+            app.config["SESSION_SQLALCHEMY"] = SQLAlchemy(app)
+            app.config["SESSION_SQLALCHEMY_TABLE"] = "flask_session"
+        FlaskSession(app)
+
+    return Site("Flask-Session", prepare, data)
+
+
+def _memory(config: Any) -> dict[str, Any]:
+    from cachelib import SimpleCache
+
+    return {"SESSION_TYPE": "cachelib", "SESSION_CACHELIB": SimpleCache(threshold=10**9)}
+
+
+def _redis(config: Any) -> dict[str, Any]:
+    import redis
+
+    client = redis.Redis.from_url(config["SESSION_REDIS"])
+    return {"SESSION_TYPE": "redis", "SESSION_REDIS": client, "SESSION_KEY_PREFIX": "peer:"}
+
+
+def _memcached(config: Any) -> dict[str, Any]:
+    from pymemcache.client.base import Client
+
+    client = Client(config["SESSION_MEMCACHED"], no_delay=True)
+    return {"SESSION_TYPE": "memcached", "SESSION_MEMCACHED": client}
+
+
+def _mongodb(config: Any) -> dict[str, Any]:
+    import pymongo
+
+    client: Any = pymongo.MongoClient(config["SESSION_MONGODB"])
+    return {"SESSION_TYPE": "mongodb", "SESSION_MONGODB": client, "SESSION_MONGODB_DB": "peer"}
+
+
+_CONFIGS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "memory": _memory,
+    "redis": _redis,
+    "memcached": _memcached,
+    "mongodb": _mongodb,
+    "postgresql": lambda _: {"SESSION_TYPE": "sqlalchemy"},
+    "mariadb": lambda _: {"SESSION_TYPE": "sqlalchemy"},
+}
+
+
+def raw(running: Running, size: int) -> tuple[Call, Call]:
+    """A get, and a get and a set, with the client that the store uses."""
+    return _RAW[running.name](running.config, b"x" * size)
+
+
+def _raw_memory(config: Any, value: bytes) -> tuple[Call, Call]:
+    store = {"raw": value}
+
+    def get_and_set() -> None:
+        store.get("raw")
+        store["raw"] = value
+
+    return lambda: store.get("raw"), get_and_set
+
+
+def _raw_redis(config: Any, value: bytes) -> tuple[Call, Call]:
+    import redis
+
+    client = redis.Redis.from_url(config["SESSION_REDIS"])
+    client.set("raw", value)
+
+    def get_and_set() -> None:
+        client.get("raw")
+        client.set("raw", value, px=1000_000)
+
+    return lambda: client.get("raw"), get_and_set
+
+
+def _raw_memcached(config: Any, value: bytes) -> tuple[Call, Call]:
+    from pymemcache.client.base import PooledClient
+
+    client = PooledClient(config["SESSION_MEMCACHED"], no_delay=True, default_noreply=False)
+    client.set("raw", value)
+
+    def get_and_set() -> None:
+        client.get("raw")
+        client.set("raw", value, expire=1000)
+
+    return lambda: client.get("raw"), get_and_set
+
+
+def _raw_mongodb(config: Any, value: bytes) -> tuple[Call, Call]:
+    import pymongo
+
+    client: Any = pymongo.MongoClient(config["SESSION_MONGODB"])
+    documents = client["raw"]["raw"]
+    documents.insert_one({"_id": "raw", "value": value})
+
+    def get_and_set() -> None:
+        documents.find_one({"_id": "raw"})
+        documents.update_one({"_id": "raw"}, {"$set": {"value": value}})
+
+    return lambda: documents.find_one({"_id": "raw"}), get_and_set
+
+
+def _raw_sql(config: Any, value: bytes) -> tuple[Call, Call]:
+    """Through SQLAlchemy Core, on a pooled connection in autocommit."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(
+        config["SESSION_SQLALCHEMY"],
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        pool_reset_on_return=None,
+    )
+    table = sa.Table(
+        "raw",
+        sa.MetaData(),
+        sa.Column("handle", sa.String(64), primary_key=True),
+        sa.Column("value", sa.LargeBinary),
+    )
+    table.metadata.create_all(engine)
+    read = sa.select(table).where(table.c.handle == "raw")
+    write = table.update().where(table.c.handle == "raw").values(value=value)
+
+    def execute(*statements: Any) -> None:
+        for statement in statements:
+            with engine.connect() as connection:
+                result = connection.execute(statement)
+                if result.returns_rows:
+                    result.one_or_none()
+
+    execute(table.insert().values(handle="raw", value=value))
+    return lambda: execute(read), lambda: execute(read, write)
+
+
+_RAW: dict[str, Callable[[Any, bytes], tuple[Call, Call]]] = {
+    "memory": _raw_memory,
+    "redis": _raw_redis,
+    "memcached": _raw_memcached,
+    "mongodb": _raw_mongodb,
+    "postgresql": _raw_sql,
+    "mariadb": _raw_sql,
+}
