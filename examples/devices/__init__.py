@@ -71,8 +71,8 @@ def create_app() -> Flask:
     return app
 
 
-# The forms carry no token against cross-site requests: the cookie is SameSite=Lax by default, and
-# browsers do not send it with what other sites post.
+# The forms carry no token against cross-site requests: the cookie is SameSite=Lax by default,
+# and browsers do not send it with what other sites post.
 
 
 @devices.get("/")
