@@ -33,6 +33,7 @@ from .base import StoreOptions
 from .index import IndexedStore
 from .record import Record
 from .sqlalchemy_table import sessions_table
+from .sqlalchemy_table import Statements
 from .sqlalchemy_timeouts import limit_waiting
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class SQLAlchemyStore(IndexedStore):
     ) -> None:
         super().__init__(**options)
         self.table = sessions_table(sa.MetaData(), table, schema)
+        self._statements = Statements(self.table)
         self._bind_key = bind_key
         self._create_table = create
         self._purge_interval = purge_interval
@@ -185,7 +187,7 @@ class SQLAlchemyStore(IndexedStore):
     def _create(self, record: Record) -> bool:
         row = {"handle": record.handle, "created": record.created} | _changing(record)
         try:
-            self._change(self.table.insert().values(row))
+            self._change(self._statements.create, row)
         except IntegrityError:
             return False
         if self._purge_interval and record.seen >= self._purge_due:
@@ -197,11 +199,9 @@ class SQLAlchemyStore(IndexedStore):
         return True
 
     def _load(self, handle: str) -> Record | None:
-        columns = self.table.c
-        statement = sa.select(self.table).where(columns.handle == handle)
         with self._connection() as connection:
             try:
-                row = connection.execute(statement).one_or_none()
+                row = connection.execute(self._statements.load, {"of": handle}).one_or_none()
                 return None if row is None else _record(row)
             except _NO_RECORD as error:
                 raise SerializationError(
@@ -251,25 +251,22 @@ class SQLAlchemyStore(IndexedStore):
             return connection.scalar(statement)
 
     def _replace(self, record: Record) -> Record | None:
-        loaded = self.table.c.version == record.version - 1
-        if self._update(record, loaded, _changing(record)):
+        if self._update(record, record.version - 1, _changing(record)):
             return record
         return self._load(record.handle)
 
     def _touch(self, record: Record) -> bool:
-        loaded = self.table.c.version == record.version
-        return self._update(record, loaded, {"seen": record.seen, "expires": record.expires})
+        times = {"seen": record.seen, "expires": record.expires}
+        return self._update(record, record.version, times)
 
     def _delete(self, handle: str) -> bool:
-        return self._change(self.table.delete().where(self.table.c.handle == handle)) == 1
+        return self._change(self._statements.delete, {"of": handle}) == 1
 
-    def _update(self, record: Record, loaded: Any, changes: dict[str, Any]) -> bool:
-        columns = self.table.c
-        alive = columns.expires > record.seen
-        statement = self.table.update().where(columns.handle == record.handle, loaded, alive)
-        return self._change(statement.values(changes)) == 1
+    def _update(self, record: Record, loaded: int, changes: dict[str, Any]) -> bool:
+        alive = {"of": record.handle, "loaded": loaded, "now": record.seen}
+        return self._change(self._statements.update, alive | changes) == 1
 
-    def _change(self, statement: sa.UpdateBase) -> int:
+    def _change(self, statement: sa.UpdateBase, values: dict[str, Any] | None = None) -> int:
         """Execute the statement, again if the database has chosen it to break a deadlock:
         then nothing has been done (MariaDB's manual: InnoDB Lock Modes).
 
@@ -279,7 +276,7 @@ class SQLAlchemyStore(IndexedStore):
         while True:
             try:
                 with self._connection() as connection:
-                    return connection.execute(statement).rowcount
+                    return connection.execute(statement, values).rowcount
             except DBAPIError as error:
                 attempts += 1
                 if attempts == ATTEMPTS or not _broke_deadlock(error):
@@ -390,16 +387,8 @@ def _changing(record: Record) -> dict[str, Any]:
 
 
 def _record(row: Any) -> Record:
-    if not isinstance(row.payload, bytes):
-        raise TypeError(f"payload is {type(row.payload).__name__}")
-    return Record(
-        row.handle,
-        row.payload,
-        int(row.version),
-        row.created,
-        row.seen,
-        row.expires,
-        int(row.lifetime),
-        row.deadline,
-        row.subject,
-    )
+    handle, version, created, seen, expires, lifetime, deadline, subject, payload = row
+    if not isinstance(payload, bytes):
+        raise TypeError(f"payload is {type(payload).__name__}")
+    times = created, seen, expires
+    return Record(handle, payload, int(version), *times, int(lifetime), deadline, subject)

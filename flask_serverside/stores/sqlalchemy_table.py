@@ -47,6 +47,20 @@ class Instant(sa.types.TypeDecorator[int]):
         return (date - _EPOCH) // _MILLISECOND
 
 
+class Statements:
+    """What is done to one row, made once: to make a statement takes as long as to send it."""
+
+    def __init__(self, table: sa.Table) -> None:
+        row = table.c.handle == sa.bindparam("of")
+        as_loaded = table.c.version == sa.bindparam("loaded")
+        alive = table.c.expires > sa.bindparam("now", type_=Instant)
+        self.create = table.insert()
+        self.load = sa.select(table).where(row)
+        #: Of the columns that are given.
+        self.update = table.update().where(row, as_loaded, alive)
+        self.delete = table.delete().where(row)
+
+
 def sessions_table(
     metadata: sa.MetaData, name: str = "sessions", schema: str | None = None
 ) -> sa.Table:
