@@ -66,9 +66,15 @@ def _mongodb(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
 def _sqlalchemy(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
     import sqlalchemy as sa
 
-    update = store._update
+    columns, loaded = store.table.c, sa.bindparam("loaded", type_=sa.BigInteger)
     monkeypatch.setattr(
-        store, "_update", lambda record, _, more: update(record, sa.true(), more)
+        store._statements,
+        "update",
+        store.table.update().where(
+            columns.handle == sa.bindparam("of"),
+            sa.func.coalesce(loaded, 0) >= 0,  # any
+            columns.expires > sa.bindparam("now", type_=columns.expires.type),
+        ),
     )
 
 
