@@ -36,6 +36,7 @@ def examine(connection: sa.Connection, table: sa.Table, now: int) -> Examination
     if dialect.name in ("mysql", "mariadb"):
         packet = int(connection.scalar(sa.text("SELECT @@max_allowed_packet")))
         facts["max_allowed_packet"] = megabytes(packet)
+        warnings += _illegible(connection, table)
     if dialect.name == "sqlite":
         facts["journal mode"] = str(connection.scalar(sa.text("PRAGMA journal_mode")))
     ahead = None
@@ -95,6 +96,23 @@ def _missing(connection: sa.Connection, table: sa.Table) -> Iterator[str]:
                 f"Table {table.fullname} has no index on {column}: {slow} reads all of it. "
                 "Create the index, as sessions_table() has it."
             )
+
+
+def _illegible(connection: sa.Connection, table: sa.Table) -> Iterator[str]:
+    """MariaDB and MySQL: a table from before had the database's character set."""
+    columns = "information_schema.columns"
+    found = connection.scalar(
+        sa.text(
+            f"SELECT character_set_name FROM {columns} WHERE column_name = 'subject' "  # noqa: S608
+            "AND table_name = :table AND table_schema = coalesce(:schema, database())"
+        ),
+        {"table": table.name, "schema": table.schema},
+    )
+    if found not in (None, "utf8mb4"):
+        yield (
+            f"The character set of {table.fullname}.subject is {found}: who has another "
+            "character in the subject cannot sign in. ALTER TABLE to utf8mb4."
+        )
 
 
 def _count(connection: sa.Connection, condition: Any) -> int:
