@@ -26,7 +26,7 @@ from .stores import Record
 from .stores import Store
 
 #: Seconds by which clocks may differ.
-_CLOCKS = 5
+_CLOCKS = 60
 #: Bytes of a key that nobody can guess.
 _KEY = 16
 #: Keys that stand in documentation and examples.

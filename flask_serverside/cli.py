@@ -202,10 +202,8 @@ def _session() -> Session:
     if not isinstance(session, Session):
         name = current_app.import_name
         raise Failure(f"The application {name} does not call Session(app).", WRONG_USAGE)
-    if session.store.one_process:
-        click.echo(
-            "In memory each process has its own sessions, and this one is new.", err=True
-        )
+    if session.store.one_process and not current_app.testing:
+        click.echo("In memory, each process has its own sessions. This one is new.", err=True)
     return session
 
 

@@ -37,6 +37,9 @@ class Failure(click.ClickException):
 class Sessions(AppGroup):
     """Whose commands end with one line, also where loading the application is what fails."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, epilog=_CODES, **options)
+
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         cmd.epilog = _CODES
         super().add_command(cmd, name)

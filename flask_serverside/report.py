@@ -120,6 +120,8 @@ def checkup(found: Checkup) -> Iterator[str]:
 
 
 def _title(key: str) -> str:
+    if key == "remote_addr":
+        return "address"
     return key.removesuffix("_at").removesuffix("_seconds").replace("_", " ")
 
 
