@@ -64,12 +64,12 @@ def check(app: Flask, store: Store) -> Checkup:
     try:
         examination = store.examine()
         found.store = _told(store, examination)
+        found.warnings += _about_store(app, store, examination)
+        found.notes += examination.notes
         found.probe, wrong = _probe(store)
+        found.warnings += wrong
     except StoreError as error:
         found.error = str(error)
-        return found
-    found.warnings += [*_about_store(app, store, examination), *wrong]
-    found.notes += examination.notes
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 import re
 import secrets
 import subprocess
@@ -585,8 +584,10 @@ def test_a_configuration_that_cannot_work_is_one_line_without_its_password() -> 
         Session(app)
         return app
 
-    result = Flask("x").test_cli_runner().invoke(
-        cli.sessions, ["check"], obj=ScriptInfo(create_app=create_app)
+    result = (
+        Flask("x")
+        .test_cli_runner()
+        .invoke(cli.sessions, ["check"], obj=ScriptInfo(create_app=create_app))
     )
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: SESSION_TYPE = 'redis://:***@host'")
