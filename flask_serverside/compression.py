@@ -21,10 +21,14 @@ THRESHOLD = 1024
 LARGEST = 64 * 2**20
 
 
+#: How a payload says that it was compressed so.
+CODES = {"zlib": 1, "zstd": 2}
+
+
 class Compression(NamedTuple):
     """One way to compress."""
 
-    #: How a payload says that it was compressed so.
+    #: One of ``CODES``.
     code: int
     compress: Callable[[bytes], bytes]
     #: Up to this many bytes; what is left over is told by the second value being false.
@@ -72,7 +76,7 @@ def _zlib() -> Compression:
         worker = zlib.decompressobj()
         return worker.decompress(data, most), worker.eof and not worker.unused_data
 
-    return Compression(1, lambda data: zlib.compress(data, 6), decompress)
+    return Compression(CODES["zlib"], lambda data: zlib.compress(data, 6), decompress)
 
 
 def _zstd() -> Compression:
@@ -86,7 +90,7 @@ def _zstd() -> Compression:
             raise ValueError(error) from error
         return whole, worker.eof and not worker.unused_data
 
-    return Compression(2, zstd.compress, decompress)
+    return Compression(CODES["zstd"], zstd.compress, decompress)
 
 
 def _zstd_module() -> Any:

@@ -8,7 +8,18 @@ from datetime import timedelta
 from werkzeug.exceptions import Conflict
 from werkzeug.exceptions import ServiceUnavailable
 
-_PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/\s]*(@)")
+#: In a URL, up to the last @, or in its query.
+_PASSWORD = re.compile(r"(://[^/@\s:]*:)\S*(@)")
+_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:password|secret|token)[^=&\s]*=)[^&\s'\"]*")
+
+
+def shown(value: object) -> str:
+    """A configuration value for people: passwords in URLs are masked, and of an object there is
+    only its type, since it may hold secrets, too.
+    """
+    plain = isinstance(value, str | bytes | int | float | list | tuple | timedelta | type)
+    text = repr(value) if plain or value is None else f"<{type(value).__qualname__} object>"
+    return _QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***\2", text))
 
 
 class SessionError(Exception):
@@ -27,11 +38,8 @@ class ConfigurationError(SessionError):
     """
 
     def __init__(self, key: str, value: object, allowed: str, advice: str = "") -> None:
-        plain = isinstance(value, str | bytes | int | float | list | tuple | timedelta | type)
-        text = repr(value) if plain or value is None else f"<{type(value).__qualname__} object>"
-        shown = _PASSWORD.sub(r"\1***\2", text)
         super().__init__(
-            f"{key} = {shown}: expected {allowed}." + (f" {advice}" if advice else "")
+            f"{key} = {shown(value)}: expected {allowed}." + (f" {advice}" if advice else "")
         )
         self.key = key
 

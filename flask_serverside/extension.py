@@ -170,10 +170,7 @@ class Session:
 
     @property
     def _indexed(self) -> IndexedStore:
-        store = self.store
-        if not isinstance(store, IndexedStore):
-            raise NotSupported(_no_index(store))
-        return store
+        return indexed(self.store)
 
     @property
     def _current(self) -> str | None:
@@ -203,6 +200,13 @@ class Session:
     def _told(self, record: Record) -> Record:
         tell(session_revoked, self._at_hand, record.handle, record.subject, reason="asked")
         return record
+
+
+def indexed(store: Store) -> IndexedStore:
+    """:raises NotSupported: it cannot list sessions."""
+    if not isinstance(store, IndexedStore):
+        raise NotSupported(_no_index(store))
+    return store
 
 
 def _name(subject: Subject | None) -> str | None:

@@ -13,6 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from .compression import as_before
+from .compression import CODES
 from .compression import Compression
 from .compression import smaller
 from .encryption import Encryption
@@ -61,6 +62,19 @@ class Contents(NamedTuple):
     device: Device = UNKNOWN
     #: Whether it is to be stored anew, since it is not sealed as it would be now.
     outdated: bool = False
+
+
+class Label(NamedTuple):
+    """What anybody can read of a payload, who has no id and no key."""
+
+    encrypted: bool
+    #: As ``SESSION_COMPRESSION`` has it; ``None``: not compressed.
+    compression: str | None
+    issued: int
+    authenticated: int
+    #: Whether it is bound to a client.
+    bound: bool
+    device: Device
 
 
 class Seal:
@@ -115,12 +129,25 @@ class Seal:
 
 def device_in(payload: bytes) -> Device:
     """Where a session is used, by what anybody can read of its payload."""
+    label = label_of(payload)
+    return UNKNOWN if label is None else label.device
+
+
+def label_of(payload: bytes) -> Label | None:
+    """``None``: it is no payload."""
     if len(payload) < _HEAD.size or payload[0] != _FORMAT:
-        return UNKNOWN
-    *_, marked, agent, address = _HEAD.unpack_from(payload)
+        return None
+    _, how, issued, authenticated, marked, agent, address = _HEAD.unpack_from(payload)
+    if max(issued, authenticated) > END_OF_TIME:
+        return None
     start = _HEAD.size + marked
     end = start + agent
-    return Device(_text(payload[start:end]), _text(payload[end : end + address]))
+    device = Device(_text(payload[start:end]), _text(payload[end : end + address]))
+    names = {code: name for name, code in CODES.items()}
+    code = how & ~_ENCRYPTED
+    compression = names.get(code, "in a way not known here") if code else None
+    encrypted = bool(how & _ENCRYPTED)
+    return Label(encrypted, compression, issued, authenticated, marked > 0, device)
 
 
 def _bytes(text: str) -> bytes:

@@ -13,6 +13,11 @@ PACKAGE = Path(flask_serverside.__file__).parent
 
 #: From the roof to the cellar. A module imports those below it only.
 FLOORS = [
+    ["cli"],
+    ["report", "handles"],
+    ["checkup", "exits"],
+    ["understood", "census", "description"],
+    ["terminal", "tables", "ages"],
     ["__init__"],
     ["extension"],
     ["interface", "info"],
@@ -35,8 +40,9 @@ STORES = [
     ["__init__"],
     ["memory", "redis", "memcached", "mongodb", "sqlalchemy"],
     ["sqlalchemy_table", "sqlalchemy_timeouts", "index"],
+    [f"{name}_examination" for name in ("redis", "memcached", "mongodb", "sqlalchemy")],
     ["base"],
-    ["record"],
+    ["record", "examination"],
 ]
 
 

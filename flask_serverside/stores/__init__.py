@@ -11,6 +11,7 @@ from .base import ATTEMPTS
 from .base import REMEMBERED
 from .base import Store
 from .base import StoreOptions
+from .examination import Examination
 from .index import IndexedStore
 from .record import END_OF_TIME
 from .record import Record
@@ -19,6 +20,7 @@ __all__ = [
     "ATTEMPTS",
     "END_OF_TIME",
     "REMEMBERED",
+    "Examination",
     "IndexedStore",
     "Record",
     "Store",

@@ -27,6 +27,7 @@ from ..errors import SerializationError
 from ..errors import SessionTooLarge
 from ..errors import StoreError
 from ..errors import StoreUnavailable
+from .examination import Examination
 from .record import Record
 
 if TYPE_CHECKING:
@@ -206,6 +207,10 @@ class Store(ABC):
         """
         return 0
 
+    def examine(self) -> Examination:
+        """What there is to know of the driver and the server, for ``flask session check``."""
+        return self._call(self._examine)
+
     def close(self) -> None:
         """Close the connections, if this store made the client."""
 
@@ -233,6 +238,10 @@ class Store(ABC):
 
     @abstractmethod
     def _delete(self, handle: str) -> bool: ...
+
+    def _examine(self) -> Examination:
+        """As :meth:`examine`. What the server does not let us ask is no error."""
+        return Examination()
 
     def _dropped(self, cause: BaseException | None) -> bool:
         """Whether the driver says that the server closed the connection, as it does to

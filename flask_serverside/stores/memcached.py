@@ -22,8 +22,10 @@ from pymemcache.exceptions import MemcacheUnexpectedCloseError
 from pymemcache.serde import LegacyWrappingSerde
 
 from ..errors import ConfigurationError
+from . import memcached_examination
 from .base import Store
 from .base import StoreOptions
+from .examination import Examination
 from .record import Record
 
 if TYPE_CHECKING:
@@ -144,6 +146,9 @@ class MemcachedStore(Store):
 
     def _delete(self, handle: str) -> bool:
         return bool(self._client(handle).delete(self.prefix + handle, noreply=False))
+
+    def _examine(self) -> Examination:
+        return memcached_examination.examine(self._clients, self.max_size)
 
     def _store(self, command: str, record: Record, *cas: bytes) -> bool | None:
         """``add`` or ``cas``: True if stored, False if refused, None if there is no item."""

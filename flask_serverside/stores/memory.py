@@ -13,6 +13,7 @@ from typing import Unpack
 from .. import values
 from .base import log
 from .base import StoreOptions
+from .examination import Examination
 from .index import IndexedStore
 from .record import Record
 
@@ -112,6 +113,9 @@ class MemoryStore(IndexedStore):
             else:
                 found = [self._stored[handle] for handle in self._handles.get(subject, ())]
         yield from found
+
+    def _examine(self) -> Examination:
+        return Examination(facts=(("sessions", f"{len(self)} of {self.threshold} at most"),))
 
     def _put(self, record: Record) -> None:
         standing = self._stored.get(record.handle)

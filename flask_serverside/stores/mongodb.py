@@ -28,7 +28,9 @@ from pymongo.read_preferences import ReadPreference
 from .. import values
 from ..errors import ConfigurationError
 from ..errors import SerializationError
+from . import mongodb_examination
 from .base import StoreOptions
+from .examination import Examination
 from .index import IndexedStore
 from .record import Record
 
@@ -202,6 +204,10 @@ class MongoDBStore(IndexedStore):
         with pymongo.timeout(self.timeout):
             found = self._sessions.find(asked)
             return list(found.sort("_id").limit(most) if most else found)
+
+    def _examine(self) -> Examination:
+        with pymongo.timeout(self.timeout):
+            return mongodb_examination.examine(self._client, self._collection)
 
     def _dropped(self, cause: BaseException | None) -> bool:
         return isinstance(cause, AutoReconnect) and not isinstance(

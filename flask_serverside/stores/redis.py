@@ -25,7 +25,9 @@ from redis.retry import Retry
 
 from ..errors import ConfigurationError
 from ..errors import SerializationError
+from . import redis_examination
 from .base import StoreOptions
+from .examination import Examination
 from .index import IndexedStore
 from .record import packed_times
 from .record import packed_version
@@ -160,6 +162,9 @@ class RedisStore(IndexedStore):
         handles = filter(_HANDLE.fullmatch, names)
         while batch := list(islice(handles, _BATCH)):
             yield batch
+
+    def _examine(self) -> Examination:
+        return redis_examination.examine(self._client)
 
     def _key(self, record: Record) -> str:
         return self.prefix + record.handle

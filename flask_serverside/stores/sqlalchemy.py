@@ -27,9 +27,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from .. import values
 from ..errors import ConfigurationError
 from ..errors import SerializationError
+from . import sqlalchemy_examination
 from .base import ATTEMPTS
 from .base import log
 from .base import StoreOptions
+from .examination import Examination
 from .index import IndexedStore
 from .record import Record
 from .sqlalchemy_table import sessions_table
@@ -331,6 +333,10 @@ class SQLAlchemyStore(IndexedStore):
                 # Another worker may have been faster. Then the table is there.
                 if not sa.inspect(connection).has_table(self.table.name, self.table.schema):
                     raise
+
+    def _examine(self) -> Examination:
+        with self._connection() as connection:
+            return sqlalchemy_examination.examine(connection, self.table, self.now())
 
     def _dropped(self, cause: BaseException | None) -> bool:
         return isinstance(cause, DBAPIError) and cause.connection_invalidated

@@ -78,7 +78,13 @@ def sessions_table(
         sa.Column("expires", Instant, nullable=False, index=True),
         sa.Column("lifetime", sa.BigInteger, nullable=False),
         sa.Column("deadline", Instant),
-        sa.Column("subject", sa.String(255)),
+        # Whatever character set the database takes otherwise.
+        sa.Column(
+            "subject",
+            sa.String(255).with_variant(
+                mysql.VARCHAR(255, charset="utf8mb4"), "mysql", "mariadb"
+            ),
+        ),
         sa.Column(
             "payload",
             sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb"),

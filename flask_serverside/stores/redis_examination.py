@@ -1,0 +1,102 @@
+"""What a Redis server, or one that speaks its protocol, says to an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+from redis.exceptions import ResponseError
+
+from .examination import Examination
+from .examination import megabytes
+from .examination import REFUSED
+from .examination import since
+from .examination import timed
+from .examination import together
+
+#: Seconds. Who looks for the reason of many sign-ins wants to know of a younger server.
+_YOUNG = 24 * 3600
+
+
+def examine(client: Any) -> Examination:
+    if not isinstance(client, redis.RedisCluster):
+        return _examine(client)
+    primaries = client.get_primaries()  # type: ignore[no-untyped-call]
+    connections = {node.name: client.get_redis_connection(node) for node in primaries}
+    return together({name: _examine(connection) for name, connection in connections.items()})
+
+
+def _examine(client: Any) -> Examination:
+    driver = f"redis-py {redis.__version__}"
+    info = _answer(client.info)
+    time, now = timed(lambda: _answer(client.time))
+    ahead = None if time is None else time[0] + time[1] / 1e6 - now
+    if info is None:
+        return Examination(driver, REFUSED, (("INFO", REFUSED),), ahead=ahead)
+    saves = _answer(client.config_get, "save")
+    kept = info.get("aof_enabled") or (saves or {}).get("save")
+    persistence = REFUSED if saves is None and not kept else "on" if kept else "off"
+    facts = {
+        "role": str(info.get("role", "")),
+        "running for": since(info.get("uptime_in_seconds", 0)),
+        "maxmemory": megabytes(info["maxmemory"]) if info.get("maxmemory") else "no limit",
+        "maxmemory-policy": str(info.get("maxmemory_policy", REFUSED)),
+        "memory used": megabytes(info.get("used_memory", 0)),
+        "keys evicted": str(info.get("evicted_keys", 0)),
+        "persistence": persistence,
+    }
+    return Examination(
+        driver,
+        _server(info),
+        tuple(facts.items()),
+        tuple(_warnings(info)),
+        tuple(_notes(info, persistence == "off")),
+        ahead,
+    )
+
+
+def _answer(ask: Callable[..., Any], *arguments: Any) -> Any:
+    """``None``: the server does not let us ask, as is common where somebody else runs it."""
+    try:
+        return ask(*arguments)
+    except ResponseError:
+        return None
+
+
+def _server(info: dict[str, Any]) -> str:
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info.get('redis_version', '')}".strip()
+
+
+def _warnings(info: dict[str, Any]) -> Iterator[str]:
+    most, policy = info.get("maxmemory", 0), info.get("maxmemory_policy", "noeviction")
+    if most and policy != "noeviction":
+        yield (
+            f"maxmemory-policy is {policy}: when memory is full, Redis removes sessions, and "
+            "their users are logged out. Set noeviction, on a server that no cache shares."
+        )
+    if info.get("evicted_keys"):
+        yield (
+            f"Redis has removed {info['evicted_keys']} keys to make room since it was started: "
+            "their users were logged out if they were sessions. Raise maxmemory."
+        )
+    if most and info.get("used_memory", 0) > 0.9 * most:
+        yield "More than 90 % of maxmemory is used. Raise it, or shorten sessions' lifetime."
+    if info.get("role") == "slave":
+        yield "This server is a replica and takes no writes. Name the primary in SESSION_REDIS."
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        yield "The last snapshot has failed, and Redis may refuse writes. Look at its log."
+
+
+def _notes(info: dict[str, Any], volatile: bool) -> Iterator[str]:
+    uptime = info.get("uptime_in_seconds", _YOUNG)
+    if volatile and uptime < _YOUNG:
+        yield (
+            f"Redis was started {since(uptime)} ago and has no persistence: all sessions from "
+            "before ended then."
+        )
+    elif volatile:
+        yield "Redis has no persistence: all sessions end when it is restarted."
