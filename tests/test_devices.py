@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -131,6 +132,7 @@ def address(
         found = server("redis")
         assert isinstance(found, Redis)
         environment["FLASK_SESSION_REDIS"] = found.url
+        environment["FLASK_SESSION_KEY_PREFIX"] = f"devices-{secrets.token_hex(8)}:"
     cert, key = certificate
     with running("devices", environment, "--cert", cert, "--key", key) as host:
         yield f"https://{host}"
