@@ -7,6 +7,7 @@ Each is looked for in this order: an environment variable that holds the program
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import shutil
@@ -19,6 +20,7 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 
 class Server:
@@ -77,18 +79,23 @@ class Server:
             self.port = free_port()
             self.prepare(self._folder)
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command(self._folder),
-                stdout=log,
-                stderr=log,
-                **self._owner(),
-            )
+            self._process = self._launch(self._folder, log)
         deadline = time.monotonic() + 30
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 text = (self._folder / "log").read_text(errors="replace")
                 raise RuntimeError(f"{self.name} did not start:\n{text[-3000:]}")
             time.sleep(0.01)
+
+    def _launch(self, folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        while True:
+            try:
+                command = self.command(folder)
+                return subprocess.Popen(command, stdout=log, stderr=log, **self._owner())
+            except OSError as error:
+                # Now and then a virtual machine's kernel cannot read the arguments.
+                if error.errno != errno.EFAULT:
+                    raise
 
     def kill(self) -> None:
         """End it without giving it a chance to say goodbye. It can be started again."""

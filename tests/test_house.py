@@ -14,10 +14,6 @@ PACKAGE = Path(flask_serverside.__file__).parent
 #: From the roof to the cellar. A module imports those below it only.
 FLOORS = [
     ["cli"],
-    ["report", "handles"],
-    ["checkup", "exits"],
-    ["understood", "census", "description"],
-    ["terminal", "tables", "ages"],
     ["__init__"],
     ["extension"],
     ["interface", "info"],
@@ -44,6 +40,14 @@ STORES = [
     ["base"],
     ["record", "examination"],
 ]
+#: The same within ``cli``.
+CLI = [
+    ["__init__"],
+    ["report", "handles"],
+    ["checkup", "exits"],
+    ["understood", "census", "description"],
+    ["terminal", "tables", "ages"],
+]
 
 
 def imported(path: Path) -> set[str]:
@@ -61,26 +65,26 @@ def floor_of(name: str, floors: list[list[str]]) -> int:
     return next(number for number, rooms in enumerate(floors) if name in rooms)
 
 
+#: Each package and its floors.
+HOUSE = {"": FLOORS, "stores": STORES, "cli": CLI}
+
+
 def test_every_module_has_its_floor() -> None:
-    modules = {path.stem for path in PACKAGE.glob("*.py")} | {"stores"}
-    assert modules == {room for rooms in FLOORS for room in rooms}
-    stores = {path.stem for path in (PACKAGE / "stores").glob("*.py")}
-    assert stores == {room for rooms in STORES for room in rooms}
+    for package, floors in HOUSE.items():
+        modules = {path.stem for path in (PACKAGE / package).glob("*.py")}
+        modules |= set() if package else {*HOUSE} - {""}
+        assert modules == {room for rooms in floors for room in rooms}
 
 
 def test_arrows_point_down() -> None:
-    for path in PACKAGE.glob("*.py"):
-        for name in imported(path):
-            below = floor_of(name.lstrip("."), FLOORS)
-            assert floor_of(path.stem, FLOORS) < below, f"{path.name} imports {name}"
-    for path in (PACKAGE / "stores").glob("*.py"):
-        for name in imported(path):
-            if name.startswith(".."):
-                below = floor_of(name.lstrip("."), FLOORS)
-                assert floor_of("stores", FLOORS) < below, f"{path.name} imports {name}"
-            else:
-                below = floor_of(name.lstrip("."), STORES)
-                assert floor_of(path.stem, STORES) < below, f"{path.name} imports {name}"
+    for package, floors in HOUSE.items():
+        for path in (PACKAGE / package).glob("*.py"):
+            for name in imported(path):
+                outside = package and name.startswith("..")
+                here = package if outside else path.stem
+                house = FLOORS if outside else floors
+                below = floor_of(name.lstrip("."), house)
+                assert floor_of(here, house) < below, f"{path} imports {name}"
 
 
 def test_no_driver_is_imported_before_its_backend_is_used() -> None:

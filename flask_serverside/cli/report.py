@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from ..info import SessionInfo
 from .ages import age
 from .ages import exactly
 from .ages import iso
 from .checkup import Checkup
-from .info import SessionInfo
 from .tables import printable
 from .tables import Table
 
@@ -72,7 +72,7 @@ def facts(told: Mapping[str, Any], now: datetime) -> Iterator[str]:
 
 
 def statistics(counted: Mapping[str, Any], now: datetime) -> Iterator[str]:
-    """What :func:`~flask_serverside.census.census` has counted."""
+    """What :func:`.census.census` has counted."""
     told = {"sessions": str(counted["sessions"])}
     if counted["sessions"]:
         size, seen = counted["bytes"], counted["seen_within"]
@@ -95,7 +95,7 @@ def statistics(counted: Mapping[str, Any], now: datetime) -> Iterator[str]:
 
 
 def checkup(found: Checkup) -> Iterator[str]:
-    """What :func:`~flask_serverside.checkup.check` has found; what matters most comes last."""
+    """What :func:`.checkup.check` has found; what matters most comes last."""
     probe = {name: f"{took:.1f} ms" for name, took in found.probe.items()}
     sections = {
         "Configuration": found.configuration,

@@ -13,25 +13,25 @@ from typing import Any
 import click
 from flask import current_app
 
+from ..errors import SerializationError
+from ..extension import indexed
+from ..extension import NAME
+from ..extension import Session
+from ..info import SessionInfo
+from ..lifetimes import date_of
+from ..stores import Store
+from ..subject import subject_of
 from . import report
 from .census import census
 from .checkup import check
 from .description import described
-from .errors import SerializationError
 from .exits import Failure
 from .exits import NO_STORE
 from .exits import NOT_DONE
 from .exits import Sessions
 from .exits import WRONG_USAGE
-from .extension import indexed
-from .extension import NAME
-from .extension import Session
 from .handles import unknown
 from .handles import whole
-from .info import SessionInfo
-from .lifetimes import date_of
-from .stores import Store
-from .subject import subject_of
 from .terminal import counted
 from .terminal import say
 from .terminal import watched

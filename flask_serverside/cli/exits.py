@@ -7,10 +7,10 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from .errors import ConfigurationError
-from .errors import NotSupported
-from .errors import SessionError
-from .errors import StoreError
+from ..errors import ConfigurationError
+from ..errors import NotSupported
+from ..errors import SessionError
+from ..errors import StoreError
 from .tables import printable
 
 NOT_DONE, WRONG_USAGE, NO_STORE = 1, 2, 3

@@ -9,17 +9,17 @@ from typing import Any
 
 from flask import Flask
 
-from . import cookies
+from .. import cookies
+from ..compression import CODES
+from ..config import FORMATS
+from ..config import POLICIES
+from ..config import secret_keys
+from ..config import Settings
+from ..encryption import PLAINTEXT_UNTIL
+from ..errors import shown
+from ..lifetimes import date_of
 from .ages import exactly
 from .ages import iso
-from .compression import CODES
-from .config import FORMATS
-from .config import POLICIES
-from .config import secret_keys
-from .config import Settings
-from .encryption import PLAINTEXT_UNTIL
-from .errors import shown
-from .lifetimes import date_of
 
 #: Where a key is not the setting's name after ``SESSION_``.
 _KEYS = {

@@ -7,12 +7,12 @@ from itertools import islice
 
 import click
 
+from ..identity import is_handle
+from ..stores import IndexedStore
+from ..stores import Store
 from .exits import Failure
 from .exits import NOT_DONE
 from .exits import WRONG_USAGE
-from .identity import is_handle
-from .stores import IndexedStore
-from .stores import Store
 
 #: Characters that are asked for.
 _FEWEST = 4

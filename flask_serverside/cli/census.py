@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
-from .lifetimes import date_of
-from .stores import Record
+from ..lifetimes import date_of
+from ..stores import Record
 
 #: Within how many seconds a session was seen.
 WITHIN = {"5 min": 300, "hour": 3600, "day": 86400, "week": 7 * 86400}

@@ -14,16 +14,16 @@ from typing import Any
 
 from flask import Flask
 
+from ..config import secret_keys
+from ..config import Settings
+from ..cookies import flag
+from ..cookies import secure
+from ..errors import StoreError
+from ..stores import Examination
+from ..stores import Record
+from ..stores import Store
 from . import understood
 from .ages import roughly
-from .config import secret_keys
-from .config import Settings
-from .cookies import flag
-from .cookies import secure
-from .errors import StoreError
-from .stores import Examination
-from .stores import Record
-from .stores import Store
 
 #: Seconds by which clocks may differ.
 _CLOCKS = 60

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .lifetimes import date_of
-from .payload import label_of
-from .stores import Record
+from ..lifetimes import date_of
+from ..payload import label_of
+from ..stores import Record
 
 
 def described(record: Record, now: int) -> dict[str, Any]:
