@@ -67,6 +67,10 @@ class Draft:
         emptied = self.kept is not None and self._settings.subject_key not in self.kept
         return emptied and self.subject is not None
 
+    def be(self, encoded: bytes) -> None:
+        """Be what is stored so."""
+        self.data = self._codec.decode(encoded)
+
     def encoded(self) -> bytes:
         """The data as bytes; none at all if there is nothing to be kept."""
         if not self.data or self.data.keys() == {PERMANENT}:

@@ -62,7 +62,8 @@ class SessionGone(SessionError):
 
 class TooManySessions(SessionError, Conflict):
     """The user has ``SESSION_MAX_PER_SUBJECT`` sessions already, and
-    ``SESSION_SUBJECT_OVERFLOW`` is ``"refuse"``. Nobody is signed in by that.
+    ``SESSION_SUBJECT_OVERFLOW`` is ``"refuse"``. Nobody is signed in, and the session is as it
+    was stored: what the request has changed in it is dropped.
 
     Also a :class:`werkzeug.exceptions.Conflict`: unless the application handles it, the
     client is answered 409.

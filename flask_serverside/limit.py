@@ -7,6 +7,7 @@ last to store has seen them all.
 
 from __future__ import annotations
 
+from .stores import END_OF_TIME
 from .stores import IndexedStore
 from .stores import Record
 from .vault import Vault
@@ -27,8 +28,8 @@ class Limit:
         """The record as one that begins after all that are there, also if another machine
         has stored them, whose clock is ahead.
         """
-        others = self._sessions_of(record)
-        return record._replace(created=max([record.created, *(r.created + 1 for r in others)]))
+        latest = max((other.created for other in self._sessions_of(record)), default=0)
+        return record._replace(created=min(max(record.created, latest + 1), END_OF_TIME))
 
     def surplus(self, record: Record) -> list[Record]:
         """The sessions of this one's subject that are too many."""

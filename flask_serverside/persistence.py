@@ -455,9 +455,18 @@ class Persistence:
         for record in limit.surplus(new):
             if record.handle == new.handle and self._settings.overflow == "refuse":
                 self._withdraw()
+                self._be_as_before()
                 raise TooManySessions(self._settings.max_per_subject)
             if self._vault.call(self._vault.store.end, record, 0.0):
                 self._tell(session_revoked, record, reason="overflow")
+
+    def _be_as_before(self) -> None:
+        """Be the session that nobody has signed in to: what is answered may write to it."""
+        former = self._former
+        self._forget()
+        if former is not None:
+            self._known, self._sid = former, former.sid
+            self.draft.be(former.contents.data)
 
     def _signs_in(self, ended: Record | None) -> bool:
         """Whether somebody begins a session of their own, whatever became of the one that this

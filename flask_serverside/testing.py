@@ -577,6 +577,35 @@ class IndexContract(_Contract):
         assert len(list(store.end_all(subject))) == 5
         assert store.count(subject) == 0
 
+    @pytest.mark.parametrize("behind", [0, 61, 3600])
+    def test_ending_all_ends_what_a_machine_moves_whose_clock_is_behind(
+        self, store: IndexedStore, subject: str, monkeypatch: pytest.MonkeyPatch, behind: int
+    ) -> None:
+        found = store._records
+
+        def ends(whose: str | None) -> bool:
+            old, new = (new_record(store, subject=subject) for _ in range(2))
+            store.create(old)
+            tombstone = old.tombstone(store.now() - behind * 1000, DAY / 1000, new.handle)
+            unmoved = [old]
+
+            def moved_meanwhile(subject: str | None, beginning: str) -> Iterator[Record]:
+                for record in found(subject, beginning):  # by then it is known what there is
+                    if unmoved and record.handle == old.handle:
+                        unmoved.clear()
+                        assert store.create(new)
+                        assert store.replace(tombstone) is tombstone
+                        record = tombstone
+                    yield record
+
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "_records", moved_meanwhile)
+                list(store.end_all(whose))
+            return not unmoved and store.count(subject) == 0
+
+        assert ends(subject)
+        assert ends(None)
+
     def test_ending_all_ends_what_is_saved_meanwhile(
         self, store: IndexedStore, subject: str
     ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from backends import Running
+from flask import flash
 from flask import Flask
 from flask.testing import FlaskClient
 from test_life_of_a_request import store_of
@@ -22,8 +23,10 @@ from flask_serverside import current_session as session
 from flask_serverside import Session
 from flask_serverside import session_revoked
 from flask_serverside import TooManySessions
+from flask_serverside.stores import END_OF_TIME
 from flask_serverside.testing import at_once
 from flask_serverside.testing import Clock
+from flask_serverside.testing import new_record
 
 MakeApp = Callable[..., Flask]
 
@@ -50,9 +53,16 @@ def limited(make_app: MakeApp, running: Running | None = None, **config: Any) ->
         try:
             session.save()
         except TooManySessions as error:
-            session.reload()
-            return str(error)
+            flash(str(error))
+            return str(session.subject)
         return "welcome"
+
+    @app.errorhandler(TooManySessions)
+    def too_many(error: TooManySessions) -> tuple[str, int]:
+        app.config["told"] = app.config.get("told", 0) + 1
+        flash(str(error))
+        session.save()
+        return f"{error.description}", 409
 
     return app
 
@@ -89,7 +99,7 @@ def test_one_more_is_refused(make_app: MakeApp, indexed_backend: Running, ada: s
     answer = late.get("/write", query_string={"_user_id": ada})
     assert answer.status_code == 409
     assert "3 times already" in answer.text
-    assert "Set-Cookie" not in answer.headers
+    assert len(late.get("/messages").json) == 1
     assert late.get("/read").json == {"cart": "full"}
     assert cookie_of(late) == before
     assert alive(clients) == [True] * MOST
@@ -103,10 +113,35 @@ def test_an_application_may_say_so_itself(make_app: MakeApp, ada: str) -> None:
     app = limited(make_app, SESSION_SUBJECT_OVERFLOW="refuse", SESSION_MAX_PER_SUBJECT=1)
     first, second = app.test_client(), app.test_client()
     assert first.get(f"/try-to-sign-in/{ada}").text == "welcome"
+    second.get("/write?cart=full")
     answer = second.get(f"/try-to-sign-in/{ada}")
-    assert (answer.status_code, "once already" in answer.text) == (200, True)
-    assert second.get("/read").json == {}
+    assert (answer.status_code, answer.text) == (200, "None")
+    [message] = second.get("/messages").json
+    assert "once already" in message
+    assert second.get("/read").json == {"cart": "full"}
     assert alive([first]) == [True]
+
+
+@pytest.mark.parametrize("before", ["/untouched", "/write?cart=full"])
+def test_the_answer_to_who_is_refused_may_write_to_the_session(
+    make_app: MakeApp, indexed_backend: Running, ada: str, before: str
+) -> None:
+    config = {"SESSION_SUBJECT_OVERFLOW": "refuse", "SESSION_MAX_PER_SUBJECT": 1}
+    app = limited(make_app, indexed_backend, **config)
+    first, second = signed_in(app, ada), app.test_client()
+    second.get(before)
+    answer = second.get("/write", query_string={"_user_id": ada})
+    assert (answer.status_code, app.config["told"]) == (409, 1)
+    assert len(second.get("/messages").json) == 1
+    assert second.get("/read").json == ({"cart": "full"} if "cart" in before else {})
+    assert alive([first]) == [True]
+
+
+def test_a_record_from_the_end_of_time_keeps_nobody_out(make_app: MakeApp, ada: str) -> None:
+    app = limited(make_app)
+    store = store_of(app)
+    store.create(new_record(store, subject=ada, created=END_OF_TIME))
+    assert alive([signed_in(app, ada)]) == [True]
 
 
 def test_who_is_signed_in_already_is_not_one_more(

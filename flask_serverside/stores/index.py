@@ -13,12 +13,9 @@ from .base import log
 from .base import Store
 from .record import Record
 
-#: How often all sessions are gone through to end them. One that was given another handle
-#: while they were is met the next time.
-_PASSES = 3
-
-#: Milliseconds. Further than that no machine's clock is from another's.
-_SKEW = 60_000
+#: How often sessions are gone through to end them, at most. One that is given another handle
+#: meanwhile may be missed, and is met the next time.
+_PASSES = 4
 
 
 class IndexedStore(Store):
@@ -51,20 +48,19 @@ class IndexedStore(Store):
 
         :param spared: the handles of those that go on.
         """
-        began = self.now()
-        for _ in range(_PASSES):
+        for number in range(_PASSES):
             ended = False
             for record in self._found(subject, ""):
-                # A session may have been moved between being named by the index and loaded.
-                moved = record.ended and record.seen > began - _SKEW
-                if record.ended and not moved:
+                # An index names no tombstone, except where a session was moved since it was
+                # asked. To go through all means to meet all tombstones, which may be many.
+                if record.ended and subject is None:
                     continue
                 if record.handle in spared or (record.successor or "") in spared:
                     continue
                 if self.end(record, remembered=0):
                     ended = True
                     yield record
-            if not ended:
+            if number and not ended:
                 return
 
     @abstractmethod
