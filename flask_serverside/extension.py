@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import cast
 from uuid import UUID
@@ -23,7 +24,9 @@ from .identity import is_handle
 from .info import info_of
 from .info import SessionInfo
 from .interface import ServerSideSessionInterface
+from .payload import former_in
 from .session import ServerSideSession
+from .signals import log
 from .signals import session_revoked
 from .signals import tell
 from .stores import IndexedStore
@@ -98,8 +101,8 @@ class Session:
         return (info_of(record, record.handle == current) for record in records)
 
     def get(self, handle: str) -> SessionInfo | None:
-        """One session; ``None``: there is none, or it has ended."""
-        record = self.store.load(handle) if is_handle(handle) else None
+        """One session; ``None``: there is none, it has ended, or cannot be read."""
+        record = self._load(handle)
         if record is None or record.ended:
             return None
         return info_of(record, record.handle == self._current)
@@ -156,8 +159,11 @@ class Session:
         """As :meth:`revoke_subject` and :meth:`revoke_all`, one session at each step: yields
         its handle when it has ended, so that progress can be shown.
         """
-        spared = set(self._current_and_heirs()) if keep_current else ()
-        ended = self._indexed.end_all(_name(subject), spared)
+        if keep_current:
+            spared = _Family(self._current_and_heirs())
+            ended = self._indexed.end_all(_name(subject), spared)
+        else:
+            ended = self._indexed.end_all(_name(subject))
         return (self._told(record).handle for record in ended)
 
     def purge(self) -> int:
@@ -187,7 +193,7 @@ class Session:
         handle = self._current
         while handle is not None:
             yield handle
-            record = self.store.load(handle)
+            record = self._load(handle)
             handle = record and record.successor
 
     @property
@@ -197,9 +203,30 @@ class Session:
             return app
         return self._app
 
+    def _load(self, handle: str) -> Record | None:
+        try:
+            return self.store.load(handle) if is_handle(handle) else None
+        except SerializationError as error:
+            log.warning("Session %s is left out: %s", handle, error)
+            return None
+
     def _told(self, record: Record) -> Record:
         tell(session_revoked, self._at_hand, record.handle, record.subject, reason="asked")
         return record
+
+
+class _Family:
+    """Says whether a record is one of these, or what one of them goes on as."""
+
+    def __init__(self, handles: Iterable[str]) -> None:
+        self._handles = set(handles)
+
+    def __call__(self, record: Record) -> bool:
+        related = {record.handle, record.successor, former_in(record.payload)}
+        if not related & self._handles:
+            return False
+        self._handles.add(record.handle)
+        return True
 
 
 def indexed(store: Store) -> IndexedStore:

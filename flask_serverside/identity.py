@@ -47,9 +47,9 @@ def handle_of(sid: str) -> str:
     return hashlib.sha256(sid.encode()).hexdigest()
 
 
-def is_handle(text: str) -> bool:
+def is_handle(text: object) -> bool:
     """Whether it could be the name of a session, so that a store may be asked for it."""
-    return _HANDLE.fullmatch(text) is not None
+    return isinstance(text, str) and _HANDLE.fullmatch(text) is not None
 
 
 class Identity:

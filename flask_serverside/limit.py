@@ -7,6 +7,9 @@ last to store has seen them all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from .payload import former_in
 from .stores import END_OF_TIME
 from .stores import IndexedStore
 from .stores import Record
@@ -33,7 +36,8 @@ class Limit:
 
     def surplus(self, record: Record) -> list[Record]:
         """The sessions of this one's subject that are too many."""
-        oldest_first = sorted(self._sessions_of(record), key=lambda r: (r.created, r.handle))
+        counted = _each_once(self._sessions_of(record))
+        oldest_first = sorted(counted, key=lambda r: (r.created, r.handle))
         if self._vault.settings.overflow == "evict":
             return oldest_first[: -self._most]
         return oldest_first[self._most :]
@@ -43,3 +47,20 @@ class Limit:
         assert isinstance(store, IndexedStore)  # made sure of at start-up
         found: list[Record] = self._vault.call(list, store.records(record.subject))
         return [other for other in found if other.handle != self._replaced]
+
+
+def _each_once(records: Iterable[Record]) -> Iterable[Record]:
+    """Without those that are being given a new id, if they are there under that, too; and of
+    several that take the place of the same one, which only one will do, the oldest.
+    """
+    by_handle = {record.handle: record for record in records}
+    oldest_first = sorted(by_handle.values(), key=lambda r: (r.created, r.handle))
+    taken: set[str] = set()
+    for record in oldest_first:
+        former = former_in(record.payload)
+        if former in taken:
+            del by_handle[record.handle]
+        elif former is not None:
+            taken.add(former)
+            by_handle.pop(former, None)
+    return by_handle.values()

@@ -25,9 +25,9 @@ from .stores import Record
 
 _FORMAT = 1
 _ENCRYPTED = 0x80
-#: The format, how it is sealed, the times, and the sizes of the client's mark, its user agent
-#: and its address, which follow.
-_HEAD = Struct(">BBQQBBB")
+#: The format, how it is sealed, the times, and the sizes of the client's mark, its user agent,
+#: its address, and the handle from before, which follow.
+_HEAD = Struct(">BBQQBBBB")
 _LONGEST = 255
 
 
@@ -60,6 +60,9 @@ class Contents(NamedTuple):
     client: bytes = b""
     #: Where it is used, if that is to be recorded; :func:`device_in` reads it.
     device: Device = UNKNOWN
+    #: The handle from before it was given its id, as bytes; empty: there was none. While a
+    #: session is being moved it stands there twice, and is one all the same.
+    former: bytes = b""
     #: Whether it is to be stored anew, since it is not sealed as it would be now.
     outdated: bool = False
 
@@ -75,6 +78,8 @@ class Label(NamedTuple):
     #: Whether it is bound to a client.
     bound: bool
     device: Device
+    #: The handle from before it was given its id.
+    former: str | None
 
 
 class Seal:
@@ -95,7 +100,7 @@ class Seal:
         how, data = smaller(contents.data, self._compression)
         if self._encryption is not None:
             how |= _ENCRYPTED
-        parts = [contents.client, *map(_bytes, contents.device)]
+        parts = [contents.client, *map(_bytes, contents.device), contents.former]
         times = (contents.issued, contents.authenticated)
         head = b"".join([_HEAD.pack(_FORMAT, how, *times, *map(len, parts)), *parts])
         if self._encryption is not None:
@@ -124,7 +129,8 @@ class Seal:
             )
         data = as_before(how & ~_ENCRYPTED, data)
         mark = head[_HEAD.size : _HEAD.size + marked]
-        return Contents(data, issued, authenticated, mark, outdated=not current)
+        former = head[size - described[-1] :]
+        return Contents(data, issued, authenticated, mark, former=former, outdated=not current)
 
 
 def device_in(payload: bytes) -> Device:
@@ -133,21 +139,30 @@ def device_in(payload: bytes) -> Device:
     return UNKNOWN if label is None else label.device
 
 
+def former_in(payload: bytes) -> str | None:
+    """The handle from before it was given its id, by what anybody can read of its payload."""
+    label = label_of(payload)
+    return None if label is None else label.former
+
+
 def label_of(payload: bytes) -> Label | None:
     """``None``: it is no payload."""
     if len(payload) < _HEAD.size or payload[0] != _FORMAT:
         return None
-    _, how, issued, authenticated, marked, agent, address = _HEAD.unpack_from(payload)
+    _, how, issued, authenticated, marked, agent, address, moved = _HEAD.unpack_from(payload)
     if max(issued, authenticated) > END_OF_TIME:
         return None
     start = _HEAD.size + marked
     end = start + agent
-    device = Device(_text(payload[start:end]), _text(payload[end : end + address]))
+    last = end + address
+    device = Device(_text(payload[start:end]), _text(payload[end:last]))
+    former = payload[last : last + moved].hex() or None
     names = {code: name for name, code in CODES.items()}
     code = how & ~_ENCRYPTED
     compression = names.get(code, "in a way not known here") if code else None
     encrypted = bool(how & _ENCRYPTED)
-    return Label(encrypted, compression, issued, authenticated, marked > 0, device)
+    bound = marked > 0
+    return Label(encrypted, compression, issued, authenticated, bound, device, former)
 
 
 def _bytes(text: str) -> bytes:

@@ -97,6 +97,7 @@ class Persistence:
         self._former: Known | None = None  # under the old id, until that is superseded
         self._move: Move | None = None  # why it is to be
         self._was_permanent = False
+        self._limited: Limit | None = None  # what is still to be kept, since somebody signs in
 
     # -- what is known about it
 
@@ -338,6 +339,7 @@ class Persistence:
                 if self._known is not None:
                     self._owe_cookie(self._known)
                     self._tell(session_created, self._known.record)
+                    self._end_surplus()
             elif self.draft.emptied and self._tombstone is not None:
                 self._end(self._tombstone)
             self.draft.is_stored()
@@ -432,15 +434,21 @@ class Persistence:
         limit = self._limit(former)
         if limit is not None:
             record = limit.as_newest(record)
-        contents = Contents(encoded, issued=now, authenticated=self.authenticated)
+        contents = Contents(
+            encoded,
+            issued=now,
+            authenticated=self.authenticated,
+            former=bytes.fromhex(former.record.handle) if former else b"",
+        )
         new = self._vault.sealed(self.sid, record, contents)
         if not self._vault.call(self._vault.store.create, new.record):
             raise SessionConflict(f"There is a session {record.handle} already.")
         self._known = new
         self._was_permanent = self.draft.permanent
         self.dead = False
-        if limit is not None:
-            self._end_surplus(limit, new.record)
+        self._limited = limit
+        if limit is not None and self._settings.overflow == "refuse":
+            self._refuse_surplus(limit, new.record)
 
     def _limit(self, former: Known | None) -> Limit | None:
         """What a session begun by signing in has to keep, in the place of the former one."""
@@ -451,14 +459,25 @@ class Persistence:
             return None
         return Limit(self._vault, most, former and former.record.handle)
 
-    def _end_surplus(self, limit: Limit, new: Record) -> None:
+    def _refuse_surplus(self, limit: Limit, new: Record) -> None:
+        if new.handle in {record.handle for record in limit.surplus(new)}:
+            self._withdraw()
+            self._be_as_before()
+            raise TooManySessions(self._settings.max_per_subject)
+
+    def _end_surplus(self) -> None:
+        """Now that somebody has signed in, end those of their sessions that are too many. This
+        one may be among them, if others have signed in at the same time.
+        """
+        limit, self._limited = self._limited, None
+        if limit is None or self._known is None:
+            return
+        new = self._known.record
         for record in limit.surplus(new):
-            if record.handle == new.handle and self._settings.overflow == "refuse":
-                self._withdraw()
-                self._be_as_before()
-                raise TooManySessions(self._settings.max_per_subject)
             if self._vault.call(self._vault.store.end, record, 0.0):
                 self._tell(session_revoked, record, reason="overflow")
+            if record.handle == new.handle:
+                self._gone(new)
 
     def _be_as_before(self) -> None:
         """Be the session that nobody has signed in to: what is answered may write to it."""
@@ -568,6 +587,7 @@ class Persistence:
                     standing = self._vault.standing(self._vault.store.replace, tombstone)
                     if standing is tombstone:
                         self._settle_move(former, move)
+                        self._end_surplus()
                         return
                     found = self._vault.heir(former.sid, standing)
                     if found is None:

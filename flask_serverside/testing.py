@@ -549,7 +549,10 @@ class IndexContract(_Contract):
         for record in mine + others:
             store.create(record)
         spared = mine[1].handle
-        ended = {record.handle for record in store.end_all(subject, {spared})}
+        ended = {
+            record.handle
+            for record in store.end_all(subject, lambda record: record.handle == spared)
+        }
         assert ended == {mine[0].handle, mine[2].handle}
         assert [r.handle for r in store.records(subject)] == [spared]
         assert [store.load(handle) for handle in ended] == [None, None]

@@ -8,6 +8,8 @@ from typing import Any
 import mongomock
 import mongomock.collection
 import mongomock.database
+import mongomock.mongo_client
+from bson.codec_options import CodecOptions
 
 _LOCK = threading.RLock()
 
@@ -30,5 +32,15 @@ class _SerialCollection(mongomock.collection.Collection):  # type: ignore[misc]
             return super().delete_one(*arguments, **options)
 
 
+class _SerialDatabase(mongomock.database.Database):  # type: ignore[misc]
+    def get_collection(self, name: str, codec_options: Any = None, **options: Any) -> Any:
+        # It knows no other dates than Python's.
+        plain = codec_options and codec_options.with_options(
+            datetime_conversion=CodecOptions().datetime_conversion
+        )
+        return super().get_collection(name, codec_options=plain, **options)
+
+
 mongomock.database.Collection = _SerialCollection
+mongomock.mongo_client.Database = _SerialDatabase
 MongoClient = mongomock.MongoClient

@@ -90,7 +90,7 @@ def test_nothing_of_the_data_stands_in_the_store(
 def test_it_is_aes_gcm_with_a_key_from_hkdf(make_app: MakeApp) -> None:
     client = client_with_secret(make_app(SESSION_ENCRYPTION_KEYS=[KEY]))
     record, sid = record_of(client), cookie_of(client).partition(".")[0]
-    head, nonce, sealed = record.payload[:21], record.payload[21:33], record.payload[33:]
+    head, nonce, sealed = record.payload[:22], record.payload[22:34], record.payload[34:]
     key = HKDF(SHA256(), 32, salt=KEY, info=b"flask-serverside.encryption").derive(sid.encode())
     context = record._replace(payload=b"", seen=0, expires=0).pack()
     context = record.handle.encode() + context + head
@@ -370,7 +370,7 @@ def test_where_the_library_is_missing_the_key_is_named_and_not_shown(
 
 def test_a_payload_says_its_format_and_times_in_front() -> None:
     record = Record("a" * 64, b"", 1, 0, 0, 0, 0, None, None)
-    contents = Contents(b"data", 2, 3, b"mark", Device("agent", "::1"))
+    contents = Contents(b"data", 2, 3, b"mark", Device("agent", "::1"), b"former")
     payload = Seal().close("sid", record, contents).payload
-    head = bytes([1, 0, *bytes(7), 2, *bytes(7), 3, 4, 5, 3])
-    assert payload == head + b"markagent::1data"
+    head = bytes([1, 0, *bytes(7), 2, *bytes(7), 3, 4, 5, 3, 6])
+    assert payload == head + b"markagent::1formerdata"

@@ -20,7 +20,11 @@ local function note(index, handle, expires, now)
     redis.call('ZREM', index, handle)
     return
   end
-  local noted = redis.call('ZSCORE', index, handle)
+  local noted = redis.pcall('ZSCORE', index, handle)
+  if type(noted) == 'table' then  -- something else stands there
+    redis.call('DEL', index)
+    noted = false
+  end
   if not noted or tonumber(noted) < expires then redis.call('ZADD', index, expires, handle) end
   redis.call('ZREMRANGEBYSCORE', index, '-inf', now - LONG)
   local left = expires - now + LONG

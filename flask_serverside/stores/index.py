@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from collections.abc import Container
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,21 +31,31 @@ class IndexedStore(Store):
         :param subject: only those of this subject, at a cost that depends on their number.
         :param beginning: only those whose handle begins with these characters.
         """
-        for record in self._found(subject, beginning):
-            if not record.ended:
-                yield record
+        if subject is None:
+            for record in self._found(subject, beginning):
+                if not record.ended:
+                    yield record
+            return
+        given: set[str] = set()
+        for named in self._found(subject, beginning):
+            for record in self._moved_to(named):
+                if record.handle not in given and record.subject == subject:
+                    given.add(record.handle)
+                    yield record
 
     def count(self, subject: str | None = None) -> int:
         """How many sessions are alive."""
         return sum(1 for _ in self.records(subject))
 
     def end_all(
-        self, subject: str | None = None, spared: Container[str] = ()
+        self,
+        subject: str | None = None,
+        spared: Callable[[Record], bool] = lambda record: False,
     ) -> Iterator[Record]:
         """End all sessions, or those of one subject, also those that are given another handle
         meanwhile. Yields each one when it has ended.
 
-        :param spared: the handles of those that go on.
+        :param spared: whether one goes on.
         """
         for number in range(_PASSES):
             ended = False
@@ -55,7 +64,7 @@ class IndexedStore(Store):
                 # asked. To go through all means to meet all tombstones, which may be many.
                 if record.ended and subject is None:
                     continue
-                if record.handle in spared or (record.successor or "") in spared:
+                if spared(record):
                     continue
                 if self.end(record, remembered=0):
                     ended = True
@@ -76,6 +85,19 @@ class IndexedStore(Store):
             asked = subject in (None, record.subject) and record.handle.startswith(beginning)
             if asked and record.alive(now):
                 yield record
+
+    def _moved_to(self, record: Record) -> Iterator[Record]:
+        """The record, or the one to which its session was moved since an index named it."""
+        passed: set[str] = set()
+        while record.ended and record.successor and record.handle not in passed:
+            passed.add(record.handle)
+            for found in self._legible(self.load, record.successor):
+                record = found
+                break
+            else:
+                return
+        if not record.ended:
+            yield record
 
     def _legible(self, read: Callable[..., Record | None], *arguments: Any) -> Iterator[Record]:
         """The record that is read, if there is one that can be."""

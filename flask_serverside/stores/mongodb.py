@@ -14,6 +14,7 @@ from typing import Unpack
 
 import pymongo
 from bson.codec_options import CodecOptions
+from bson.codec_options import DatetimeConversion
 from pymongo.errors import AutoReconnect
 from pymongo.errors import DocumentTooLarge
 from pymongo.errors import DuplicateKeyError
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 
 KEY = "SESSION_MONGODB"
 DEFAULT = "mongodb://127.0.0.1:27017"
+
+#: A date that Python has not is no error of the whole batch.
+_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -86,7 +92,7 @@ class MongoDBStore(IndexedStore):
                 database
             ].get_collection(
                 collection,
-                codec_options=CodecOptions(tz_aware=True),
+                codec_options=_OPTIONS,
                 read_preference=ReadPreference.PRIMARY,
             )
         except PyMongoError as error:
@@ -243,9 +249,11 @@ def _changing(record: Record) -> dict[str, Any]:
 
 def _record(document: dict[str, Any]) -> Record:
     try:
-        deadline = document["deadline"]
+        deadline, handle, subject = (document[k] for k in ("deadline", "_id", "subject"))
+        if not isinstance(handle, str) or not isinstance(subject, str | None):
+            raise TypeError(f"_id {handle!r}, subject {type(subject).__name__}")
         return Record(
-            document["_id"],
+            handle,
             bytes(memoryview(document["payload"])),
             int(document["version"]),
             _milliseconds(document["created"]),
@@ -253,7 +261,7 @@ def _record(document: dict[str, Any]) -> Record:
             _milliseconds(document["expires"]),
             int(document["lifetime"]),
             None if deadline is None else _milliseconds(deadline),
-            document["subject"],
+            subject,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SerializationError(

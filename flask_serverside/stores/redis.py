@@ -135,10 +135,12 @@ class RedisStore(IndexedStore):
 
     def _delete(self, handle: str) -> bool:
         packed = self._run(_DELETE, [self.prefix + handle])
-        for record in self._legible(Record.unpack, handle, packed or b""):
+        if packed is None:
+            return False
+        for record in self._legible(Record.unpack, handle, packed):
             if record.subject is not None and not record.ended:
                 self._send("ZREM", self._index(record.subject), handle)
-        return packed is not None
+        return True
 
     def _records(self, subject: str | None, beginning: str) -> Iterator[Record]:
         for handles in self._batches(subject, beginning):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from typing import Unpack
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DataError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import InterfaceError
@@ -49,7 +50,7 @@ KEY = "SESSION_SQLALCHEMY"
 _DEADLOCKS = {1213, 1020, "40P01", "40001"}
 
 #: What comes of a row that we have not written.
-_NO_RECORD = (TypeError, ValueError, AttributeError)
+_NO_RECORD = (TypeError, ValueError, AttributeError, DataError)
 
 ALLOWED = "a database URL, an Engine, or Flask-SQLAlchemy's object"
 
