@@ -78,12 +78,14 @@ def create_app() -> Flask:
 @devices.get("/")
 @login_required
 def listed() -> ResponseReturnValue:
-    try:
-        found = list(sessions().list(current_user.get_id()))
-    except NotSupported as error:
-        return render_template("devices.html", reason=error)
+    found = list(sessions().list(current_user.get_id()))
     found.sort(key=lambda info: (not info.current, -info.last_seen_at.timestamp()))
     return render_template("devices.html", devices=found)
+
+
+@devices.errorhandler(NotSupported)
+def not_listed(error: NotSupported) -> ResponseReturnValue:
+    return render_template("devices.html", reason=error)
 
 
 @devices.post("/<handle>/sign-out")
@@ -151,6 +153,6 @@ def ago(moment: datetime) -> str:
     seconds = int((datetime.now(UTC) - moment).total_seconds())
     for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         number = seconds // length
-        if number:
+        if number > 0:  # not if another machine's clock is ahead
             return f"{number} {name}{'s' if number > 1 else ''} ago"
     return "just now"
