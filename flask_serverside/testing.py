@@ -580,6 +580,25 @@ class IndexContract(_Contract):
         assert len(list(store.end_all(subject))) == 5
         assert store.count(subject) == 0
 
+    def test_a_session_that_moves_while_it_is_listed_is_listed_once(
+        self, store: IndexedStore, subject: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old, new = (new_record(store, subject=subject) for _ in range(2))
+        store.create(old)
+        found = store._records
+
+        def moved_meanwhile(subject: str | None, beginning: str) -> Iterator[Record]:
+            for record in list(found(subject, beginning)):
+                assert store.create(new)
+                tombstone = old.tombstone(store.now(), DAY / 1000, new.handle)
+                assert store.replace(tombstone) is tombstone
+                assert record.handle == old.handle
+                yield tombstone
+                yield new
+
+        monkeypatch.setattr(store, "_records", moved_meanwhile)
+        assert [record.handle for record in store.records(subject)] == [new.handle]
+
     @pytest.mark.parametrize("behind", [0, 61, 3600])
     def test_ending_all_ends_what_a_machine_moves_whose_clock_is_behind(
         self, store: IndexedStore, subject: str, monkeypatch: pytest.MonkeyPatch, behind: int

@@ -23,6 +23,8 @@ from flask_serverside import current_session as session
 from flask_serverside import Session
 from flask_serverside import session_revoked
 from flask_serverside import TooManySessions
+from flask_serverside.payload import Contents
+from flask_serverside.payload import Seal
 from flask_serverside.stores import END_OF_TIME
 from flask_serverside.testing import at_once
 from flask_serverside.testing import Clock
@@ -176,6 +178,34 @@ def test_a_machine_whose_clock_is_behind_counts_right(
     handles = {info.handle for info in sessions_of(apps[1]).list(ada)}
     kept = clients[1:] if overflow == "evict" else clients[:MOST]
     assert handles == {handle_of(client) for client in kept}
+
+
+@pytest.mark.parametrize("overflow", ["evict", "refuse"])
+def test_a_session_that_is_being_moved_counts_once(
+    make_app: MakeApp, indexed_backend: Running, ada: str, overflow: str
+) -> None:
+    """At the moment in which it stands there under both of its ids."""
+    for most in (1, 2):
+        user = f"{ada} {most}"
+        app = limited(
+            make_app,
+            indexed_backend,
+            SESSION_SUBJECT_OVERFLOW=overflow,
+            SESSION_MAX_PER_SUBJECT=most,
+        )
+        store, moving = store_of(app), signed_in(app, user)
+        old = store.load(handle_of(moving))
+        assert old is not None
+        contents = Contents(b"data", old.created, former=bytes.fromhex(old.handle))
+        new = new_record(store, subject=user, created=old.created)
+        store.create(Seal().close("", new, contents))
+        another = app.test_client().get("/write", query_string={"_user_id": user})
+        assert another.status_code == (409 if (overflow, most) == ("refuse", 1) else 200)
+        left = {info.handle for info in sessions_of(app).list(user)}
+        kept = {old.handle, new.handle} & left
+        assert kept == (
+            {old.handle} if (overflow, most) == ("evict", 1) else {old.handle, new.handle}
+        )
 
 
 def test_others_are_not_counted(make_app: MakeApp, indexed_backend: Running, ada: str) -> None:

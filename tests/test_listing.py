@@ -361,6 +361,42 @@ def test_the_current_session_is_kept_if_it_rotates_meanwhile(
     assert there.get("/read").json == {}
 
 
+@pytest.mark.parametrize("path", ["/read", "/regenerate"])
+def test_the_current_session_is_kept_if_it_moves_while_others_are_ended(
+    make_app: MakeApp,
+    indexed_backend: Running,
+    ada: str,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+) -> None:
+    clock = Clock()
+    app = rotating(make_app, clock, indexed_backend)
+    sessions, store = sessions_of(app), store_of(app)
+    records = store._records  # type: ignore[attr-defined]
+
+    @app.get("/end-others")
+    def end_others() -> str:
+        assert session["_user_id"] == ada
+
+        def moved_before(subject: str | None, beginning: str) -> Iterator[Any]:
+            monkeypatch.setattr(store, "_records", records)
+            clock.advance(INTERVAL)
+            here.get(path)
+            yield from records(subject, beginning)
+
+        monkeypatch.setattr(store, "_records", moved_before)
+        return str(sessions.revoke_subject(ada, keep_current=True))
+
+    here, there = signed_in(app, ada), signed_in(app, ada)
+    slow = app.test_client()
+    slow.set_cookie("session", cookie_of(here))
+    before = handle_of(here)
+    assert slow.get("/end-others").text == "1"
+    assert handle_of(here) != before
+    assert here.get("/read").json == {"_user_id": ada}
+    assert there.get("/read").json == {}
+
+
 def test_an_id_given_up_long_ago_is_not_counted(
     make_app: MakeApp, indexed_backend: Running, ada: str
 ) -> None:

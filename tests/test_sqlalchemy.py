@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import PATIENCE
 from flask import Flask
 from flask import session
 
@@ -30,7 +31,8 @@ class TestGivenEngine(StoreContract):
     def _engine(self, sql_url: str) -> Any:
         import sqlalchemy as sa
 
-        self.engine = sa.create_engine(sql_url)
+        patient = {"timeout": PATIENCE} if sql_url.startswith("sqlite") else {}
+        self.engine = sa.create_engine(sql_url, connect_args=patient)
         yield
         self.engine.dispose()
 
