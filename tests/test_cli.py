@@ -233,10 +233,12 @@ def test_nothing_that_is_stored_directs_the_terminal(app: Flask) -> None:
 def test_wide_characters_keep_the_columns_in_line(app: Flask) -> None:
     stored(app, "aaaa", "漢字", seen=HOUR, age=HOUR)
     stored(app, "bbbb", "abcdef", seen=HOUR, age=HOUR)
+    stored(app, "cccc", "e\N{COMBINING ACUTE ACCENT}te", seen=HOUR, age=HOUR)
     lines = run(app, "list").stdout.splitlines()
     assert {line.partition("60 min ago")[0] for line in lines[1:]} == {
         "aaaa0000  漢字     ",
         "bbbb0000  abcdef   ",
+        "cccc0000  e\N{COMBINING ACUTE ACCENT}te      ",
     }
 
 
@@ -439,7 +441,9 @@ def test_revoking_what_is_not_there_is_exit_code_1(app: Flask) -> None:
     assert result.exit_code == 1
     assert result.stdout == "1 session ended.\n"
     assert result.stderr.startswith(f"Error: There is no session {gone}.")
-    assert run(app, "revoke", "--subject", "nobody").exit_code == 1
+    result = run(app, "revoke", "--subject", "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: There is no session of nobody.\n"
     assert run(app, "revoke", "--all", "--yes").exit_code == 0
 
 

@@ -144,3 +144,11 @@ def test_a_given_client_is_used_and_left_open(redis_server: Redis, client: Any) 
     store.close()
     assert client.ping()
     assert store._client is client
+
+
+def test_to_delete_what_is_not_there_is_no_damage(
+    store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when the server was faster, since a tombstone expires at once."""
+    assert not store.delete("f" * 64)
+    assert caplog.text == ""

@@ -94,6 +94,15 @@ def test_the_keys_of_one_subject_are_on_several_servers(store: Any, cluster: Any
     assert store.count("ada") == 20
 
 
+def test_each_server_of_a_cluster_is_examined(store: Any, cluster: Any) -> None:
+    examination = store.examine()
+    named = {key.split()[0] for key, value in examination.facts}
+    assert named == {node.name for node in cluster.get_primaries()}
+    assert len(named) == len(examination.notes) == 3
+    assert examination.warnings == ()
+    assert abs(examination.ahead) < 60
+
+
 @pytest.mark.parametrize("broken", ["create", "replace", "touch"])
 def test_what_breaks_off_leaves_an_entry_too_many_and_never_one_too_few(
     store: Any, monkeypatch: pytest.MonkeyPatch, broken: str

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from collections.abc import Iterator
-from itertools import chain
 from itertools import islice
 from typing import Any
 
@@ -17,9 +15,7 @@ from ..errors import SerializationError
 from ..extension import indexed
 from ..extension import NAME
 from ..extension import Session
-from ..info import SessionInfo
 from ..lifetimes import date_of
-from ..stores import Store
 from ..subject import subject_of
 from . import report
 from .census import census
@@ -35,9 +31,6 @@ from .handles import whole
 from .terminal import counted
 from .terminal import say
 from .terminal import watched
-
-#: Rows of a table, unless told otherwise.
-_ROWS = 100
 
 
 @click.group("session", cls=Sessions)
@@ -80,26 +73,7 @@ def list_(subject: str | None, limit: int | None, as_json: bool) -> None:
     if as_json:
         say(_json_of(report.row(info)) for info in islice(found, limit or None))
     else:
-        say(_table(session.store, found, _ROWS if limit is None else limit))
-
-
-def _table(store: Store, found: Iterator[SessionInfo], limit: int) -> Iterator[str]:
-    """Those seen last come first, if that can be told before all are there."""
-    now = date_of(store.now())
-    first = list(islice(found, limit or _ROWS))
-    more = list(islice(found, 1))
-    if not first:
-        yield "No sessions."
-        return
-    if not more:
-        first.sort(key=lambda info: info.last_seen_at, reverse=True)
-    table = report.SessionTable(first, now)
-    yield table.head
-    yield from map(table.line, first if limit else chain(first, more, found))
-    if more and limit:
-        yield f"There are more than these {limit}. --limit 0 lists all, stats counts them."
-    if table.left_out:
-        yield f"Too narrow for: {', '.join(table.left_out)}."
+        say(report.table(found, limit, date_of(session.store.now())))
 
 
 @sessions.command()
@@ -138,6 +112,8 @@ def revoke(
     session = _session()
     named = list(dict.fromkeys(whole(session.store, handle) for handle in handles))
     number = len(named) if named else session.count(subject)
+    if subject is not None and not number:
+        raise Failure(f"There is no session of {subject}.", NOT_DONE)
     if number > 1 and not yes:
         click.confirm(f"End {counted(number)}?", abort=True, err=True)
     ended: Iterable[tuple[str, bool]]
@@ -156,7 +132,7 @@ def revoke(
         say([f"{counted(done)} ended."])
     for handle in missing:
         unknown(handle).show()
-    if missing or (subject is not None and not done):
+    if missing:
         sys.exit(NOT_DONE)
 
 

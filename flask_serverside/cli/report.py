@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
+from itertools import islice
 from typing import Any
 
 from ..info import SessionInfo
@@ -21,6 +23,8 @@ from .tables import Table
 _ELASTIC = ("subject", "address", "user agent")
 #: Characters of a handle that are shown at least.
 _FEWEST = 8
+#: Rows of a table, unless told otherwise.
+_ROWS = 100
 
 
 def plain(value: Any) -> str:
@@ -35,7 +39,29 @@ def row(info: SessionInfo) -> dict[str, Any]:
     return told
 
 
-class SessionTable:
+def table(found: Iterator[SessionInfo], limit: int | None, now: datetime) -> Iterator[str]:
+    """Those seen last come first, if that can be told before all are there.
+
+    :param limit: the most rows; 0: all there are. Default 100.
+    """
+    most = _ROWS if limit is None else limit
+    first = list(islice(found, most or _ROWS))
+    more = list(islice(found, 1))
+    if not first:
+        yield "No sessions."
+        return
+    if not more:
+        first.sort(key=lambda info: info.last_seen_at, reverse=True)
+    table = _Sessions(first, now)
+    yield table.head
+    yield from map(table.line, first if most else chain(first, more, found))
+    if more and most:
+        yield f"There are more than these {most}. --limit 0 lists all, stats counts them."
+    if table.left_out:
+        yield f"Too narrow for: {', '.join(table.left_out)}."
+
+
+class _Sessions:
     """One line a session.
 
     :param first: the sessions by which columns are chosen and measured.
@@ -62,7 +88,7 @@ class SessionTable:
             info.handle[: self._digits],
             "-" if info.subject is None else str(info.subject),
             *(age(time, self._now) for time in times),
-            *(getattr(info, name) or "-" for name in self._device.values()),
+            *(_device(getattr(info, name)) for name in self._device.values()),
         ]
 
 
@@ -117,6 +143,11 @@ def checkup(found: Checkup) -> Iterator[str]:
     if found.error is None:
         number = len(found.warnings)
         yield f"{number or 'No'} warning{'' if number == 1 else 's'}."
+
+
+def _device(text: str | None) -> str:
+    """Without what all browsers begin with."""
+    return (text or "-").removeprefix("Mozilla/5.0 ")
 
 
 def _title(key: str) -> str:

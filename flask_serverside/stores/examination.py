@@ -62,5 +62,6 @@ def since(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def megabytes(count: float) -> str:
-    return f"{count / 2**20:.1f} MiB"
+def room(count: float) -> str:
+    """Bytes of memory."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

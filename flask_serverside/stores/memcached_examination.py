@@ -10,8 +10,8 @@ import pymemcache
 from pymemcache.exceptions import MemcacheClientError
 
 from .examination import Examination
-from .examination import megabytes
 from .examination import REFUSED
+from .examination import room
 from .examination import since
 from .examination import timed
 from .examination import together
@@ -37,9 +37,9 @@ def _examine(client: Any, max_size: int | None) -> Examination:
     largest = _number(said, "item_size_max")
     facts = {
         "running for": since(uptime),
-        "memory used": megabytes(_number(said, "bytes")),
-        "memory limit": megabytes(_number(said, "limit_maxbytes")),
-        "largest item": megabytes(largest),
+        "memory used": room(_number(said, "bytes")),
+        "memory limit": room(_number(said, "limit_maxbytes")),
+        "largest item": room(largest),
         "items evicted": str(evictions),
     }
     return Examination(

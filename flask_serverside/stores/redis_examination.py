@@ -10,8 +10,8 @@ import redis
 from redis.exceptions import ResponseError
 
 from .examination import Examination
-from .examination import megabytes
 from .examination import REFUSED
+from .examination import room
 from .examination import since
 from .examination import timed
 from .examination import together
@@ -41,9 +41,9 @@ def _examine(client: Any) -> Examination:
     facts = {
         "role": str(info.get("role", "")),
         "running for": since(info.get("uptime_in_seconds", 0)),
-        "maxmemory": megabytes(info["maxmemory"]) if info.get("maxmemory") else "no limit",
+        "maxmemory": room(info["maxmemory"]) if info.get("maxmemory") else "no limit",
         "maxmemory-policy": str(info.get("maxmemory_policy", REFUSED)),
-        "memory used": megabytes(info.get("used_memory", 0)),
+        "memory used": room(info.get("used_memory", 0)),
         "keys evicted": str(info.get("evicted_keys", 0)),
         "persistence": persistence,
     }

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .examination import Examination
-from .examination import megabytes
+from .examination import room
 from .examination import timed
 
 #: The time there, in seconds since the epoch; SQLite has no other than this machine's.
@@ -35,7 +35,7 @@ def examine(connection: sa.Connection, table: sa.Table, now: int) -> Examination
             )
     if dialect.name in ("mysql", "mariadb"):
         packet = int(connection.scalar(sa.text("SELECT @@max_allowed_packet")))
-        facts["max_allowed_packet"] = megabytes(packet)
+        facts["max_allowed_packet"] = room(packet)
         warnings += _illegible(connection, table)
     if dialect.name == "sqlite":
         facts["journal mode"] = str(connection.scalar(sa.text("PRAGMA journal_mode")))
