@@ -125,7 +125,7 @@ class Session:
         if not is_handle(handle):
             return False
         try:
-            record = self.store.load(handle)
+            record = self.store.find(handle)
         except SerializationError:  # what cannot be read is ended by removing it
             return self.store.delete(handle)
         ended = record is not None and self.store.end(record, remembered=0)
@@ -143,7 +143,7 @@ class Session:
         """
         if subject is None:
             raise ValueError("subject=None: expected whose sessions; revoke_all() ends all.")
-        return sum(1 for _ in self.revoking(subject, keep_current))
+        return self._revoke_all(subject, keep_current)
 
     def revoke_all(self) -> int:
         """End all sessions that there are, as :meth:`revoke` does.
@@ -151,7 +151,7 @@ class Session:
         :returns: how many there were.
         :raises NotSupported: the store cannot list sessions: Memcached.
         """
-        return sum(1 for _ in self.revoking())
+        return self._revoke_all(None, False)
 
     def revoking(
         self, subject: Subject | None = None, keep_current: bool = False
@@ -159,12 +159,20 @@ class Session:
         """As :meth:`revoke_subject` and :meth:`revoke_all`, one session at each step: yields
         its handle when it has ended, so that progress can be shown.
         """
-        if keep_current:
-            spared = _Family(self._current_and_heirs())
-            ended = self._indexed.end_all(_name(subject), spared)
-        else:
-            ended = self._indexed.end_all(_name(subject))
+        ended = self._ending(subject, keep_current)
         return (self._told(record).handle for record in ended)
+
+    def _revoke_all(self, subject: Subject | None, keep_current: bool) -> int:
+        """First all are ended, and then it is told: whoever listens may raise."""
+        ended = [r._replace(payload=b"") for r in self._ending(subject, keep_current)]
+        for record in ended:
+            self._told(record)
+        return len(ended)
+
+    def _ending(self, subject: Subject | None, keep_current: bool) -> Iterator[Record]:
+        if not keep_current:
+            return self._indexed.end_all(_name(subject))
+        return self._indexed.end_all(_name(subject), _Family(self._current_and_heirs()))
 
     def purge(self) -> int:
         """Remove expired sessions from a store whose server does not: SQL databases. Others

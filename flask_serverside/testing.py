@@ -351,6 +351,16 @@ class StoreContract(_Contract):
         assert standing is not None
         assert not standing.ended
 
+    def test_a_machine_whose_clock_is_ahead_ends_it_too(
+        self, store: Store, clock: Clock
+    ) -> None:
+        record = new_record(store, lifetime=1_800_000)
+        store.create(record)
+        clock.advance(3600)
+        assert store.end(record, remembered=0)
+        clock.advance(-3600)
+        assert store.load(record.handle) is None
+
     def test_ending_and_saving_at_once_ends(self, store: Store) -> None:
         for _ in range(10):
             record = new_record(store)
@@ -558,6 +568,16 @@ class IndexContract(_Contract):
         assert [store.load(handle) for handle in ended] == [None, None]
         assert all(store.load(record.handle) for record in others)
         assert store.replace(saved_again(mine[0], b"back?")) is None
+
+    def test_a_machine_whose_clock_is_ahead_ends_them_all(
+        self, store: IndexedStore, clock: Clock, subject: str
+    ) -> None:
+        for _ in range(3):
+            store.create(new_record(store, subject=subject, lifetime=1_800_000))
+        clock.advance(3600)
+        assert len(list(store.end_all(subject))) == 3
+        clock.advance(-3600)
+        assert store.count(subject) == 0
 
     def test_ending_all_ends_what_moves_meanwhile(
         self, store: IndexedStore, subject: str, monkeypatch: pytest.MonkeyPatch

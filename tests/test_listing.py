@@ -410,6 +410,19 @@ def test_an_id_given_up_long_ago_is_not_counted(
     assert [info.handle for info in sessions_of(app).list(ada)] == [handle_of(client)]
 
 
+def test_who_listens_and_fails_keeps_no_session_alive(make_app: MakeApp, ada: str) -> None:
+    app, sessions = app_with_views(make_app)
+    for _ in range(3):
+        signed_in(app, ada)
+
+    def fail(sender: Flask, **_: Any) -> None:
+        raise RuntimeError("a receiver")
+
+    with session_revoked.connected_to(fail), pytest.raises(RuntimeError, match="a receiver"):
+        sessions.revoke_subject(ada)
+    assert sessions.count(ada) == 0
+
+
 def test_all_sessions_there_are_can_be_ended(make_app: MakeApp) -> None:
     app, sessions = app_with_views(make_app)
     clients = [signed_in(app, f"user {n}") for n in range(5)]

@@ -183,7 +183,7 @@ class Store(ABC):
                     passed.add(record.handle)
                     if handle in passed:
                         return False
-                    standing = self.load(handle)
+                    standing = self.find(handle)
                     if standing is not None and standing.subject != record.subject:
                         return False
                 elif attempts == ATTEMPTS:
@@ -196,6 +196,8 @@ class Store(ABC):
                         if not remembered:
                             self.delete(handle)
                         return True
+                    if standing is None:  # or it has expired, by this machine's clock only
+                        return self.delete(handle)
             except SerializationError:  # what cannot be read is ended by removing it
                 return self.delete(handle)
         return False

@@ -16,14 +16,14 @@ local LONG = 3600000
 local function note(index, handle, expires, now)
   if not index then return end
   expires, now = tonumber(expires), tonumber(now)
+  local noted = redis.pcall('ZSCORE', index, handle)
+  if type(noted) == 'table' then -- something else stands there
+    redis.call('DEL', index)
+    noted = false
+  end
   if expires == 0 then
     redis.call('ZREM', index, handle)
     return
-  end
-  local noted = redis.pcall('ZSCORE', index, handle)
-  if type(noted) == 'table' then  -- something else stands there
-    redis.call('DEL', index)
-    noted = false
   end
   if not noted or tonumber(noted) < expires then redis.call('ZADD', index, expires, handle) end
   redis.call('ZREMRANGEBYSCORE', index, '-inf', now - LONG)

@@ -59,7 +59,8 @@ class IndexedStore(Store):
         """
         for number in range(_PASSES):
             ended = False
-            for record in self._found(subject, ""):
+            # Whether they have expired is not asked: this machine's clock may be ahead.
+            for record in self._named(subject, ""):
                 # An index names no tombstone, except where a session was moved since it was
                 # asked. To go through all means to meet all tombstones, which may be many.
                 if record.ended and subject is None:
@@ -80,10 +81,13 @@ class IndexedStore(Store):
         """
 
     def _found(self, subject: str | None, beginning: str) -> Iterator[Record]:
-        now, found = self.now(), self._records(subject, beginning)
+        now = self.now()
+        return (record for record in self._named(subject, beginning) if record.alive(now))
+
+    def _named(self, subject: str | None, beginning: str) -> Iterator[Record]:
+        found = self._records(subject, beginning)
         while (record := self._call(next, found, None)) is not None:
-            asked = subject in (None, record.subject) and record.handle.startswith(beginning)
-            if asked and record.alive(now):
+            if subject in (None, record.subject) and record.handle.startswith(beginning):
                 yield record
 
     def _moved_to(self, record: Record) -> Iterator[Record]:

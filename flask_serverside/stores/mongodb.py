@@ -263,7 +263,7 @@ def _record(document: dict[str, Any]) -> Record:
             None if deadline is None else _milliseconds(deadline),
             subject,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SerializationError(
             f"What is stored for session {document.get('_id')} is not a record: {error!r}"
         ) from error

@@ -139,15 +139,16 @@ class RedisStore(IndexedStore):
             return False
         for record in self._legible(Record.unpack, handle, packed):
             if record.subject is not None and not record.ended:
-                self._send("ZREM", self._index(record.subject), handle)
+                self._run(_NOTE, [self._index(record.subject)], handle, 0, 0)
         return True
 
     def _records(self, subject: str | None, beginning: str) -> Iterator[Record]:
         for handles in self._batches(subject, beginning):
-            if self._cluster:
-                loaded = [self._send("GET", self.prefix + handle) for handle in handles]
-            else:
-                loaded = self._send("MGET", *(self.prefix + handle for handle in handles))
+            if self._cluster:  # where they are on different servers
+                for handle in handles:
+                    yield from self._legible(self._load, handle)
+                continue
+            loaded = self._send("MGET", *(self.prefix + handle for handle in handles))
             for handle, packed in zip(handles, loaded, strict=True):
                 if packed is not None:
                     yield from self._legible(Record.unpack, handle, packed)

@@ -50,7 +50,7 @@ KEY = "SESSION_SQLALCHEMY"
 _DEADLOCKS = {1213, 1020, "40P01", "40001"}
 
 #: What comes of a row that we have not written.
-_NO_RECORD = (TypeError, ValueError, AttributeError, DataError)
+_NO_RECORD = (TypeError, ValueError, AttributeError, OverflowError, DataError)
 
 ALLOWED = "a database URL, an Engine, or Flask-SQLAlchemy's object"
 
@@ -231,8 +231,8 @@ class SQLAlchemyStore(IndexedStore):
         """The records of these rows. One that cannot be read makes no other one unreadable."""
         with self._connection() as connection:
             try:
-                records = [_record(row) for row in connection.execute(wanted)]
-            except _NO_RECORD:
+                records = [_record(row).checked() for row in connection.execute(wanted)]
+            except (*_NO_RECORD, SerializationError):
                 handles = wanted.with_only_columns(self.table.c.handle)
                 records = [
                     record
