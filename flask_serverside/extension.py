@@ -94,14 +94,17 @@ class Session:
         """The sessions that are alive, in no particular order, fetched as they are taken.
 
         :param subject: only this one's, at a cost that depends on their number. With
-            Flask-Login that is ``current_user.get_id()``. ``None``: all there are.
+            Flask-Login that is ``current_user.get_id()``. ``None``: all there are, so do not
+            pass the id of somebody who has not signed in.
         :raises NotSupported: the store cannot list sessions: Memcached.
         """
         records, current = self._indexed.records(_name(subject)), self._current
         return (info_of(record, record.handle == current) for record in records)
 
     def get(self, handle: str) -> SessionInfo | None:
-        """One session; ``None``: there is none, it has ended, or cannot be read."""
+        """One session; ``None``: there is none, it has ended or was given another handle, or it
+        cannot be read.
+        """
         record = self._load(handle)
         if record is None or record.ended:
             return None
