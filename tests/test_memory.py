@@ -79,3 +79,20 @@ def test_what_was_deleted_takes_no_room(clock: Clock) -> None:
         store.delete(record.handle)
     assert len(store) == 0
     assert len(store._queue) < 2000
+
+
+def test_the_index_keeps_nothing_of_what_has_gone(clock: Clock) -> None:
+    store = MemoryStore(clock=clock)
+    adas = {"subject": "ada", "lifetime": 1000}
+    ended, deleted, expired = (new_record(store, **adas) for _ in range(3))
+    changed = new_record(store, subject="ada")
+    for record in (ended, deleted, expired, changed):
+        store.create(record)
+    store.end(ended)
+    store.delete(deleted.handle)
+    store.replace(saved_again(changed, b"x", subject="grace"))
+    clock.advance(1)
+    store.purge()
+    assert store._handles == {"grace": {changed.handle}}
+    store.delete(changed.handle)
+    assert store._handles == {}
