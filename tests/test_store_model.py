@@ -228,15 +228,26 @@ class StoreMachine(RuleBasedStateMachine):
         standing = self.goes_on(known) if known.ended else self.alive(handle)
         while standing and standing.ended:
             standing = self.goes_on(standing)
-        assert self.store.end(known, remembered) == (standing is not None)
+        ended = self.store.end(known, remembered)
         if standing is None:
+            if ended:  # by this clock it had expired, and it is removed
+                self.forget_expired(known)
             return
+        assert ended
         if remembered:
             expires, version = now + 1000 * remembered, standing.version + 1
             tombstone = Record(standing.handle, b"", version, self.born, now, expires, 0)
             self.stands(tombstone._replace(subject=standing.subject))
         else:
             del self.model[standing.handle]
+
+    def forget_expired(self, known: Record) -> None:
+        """What this one leads to, which is not alive."""
+        record = known
+        while record.ended and record.successor in self.model:
+            record = self.model[record.successor]
+        removed = self.model.pop(record.handle, None)
+        assert removed is None or not removed.alive(self.store.now())
 
     @rule(handle=handles, wait=st.sampled_from([None, 0, 0.125]), purge=st.booleans())
     def time_passes(self, handle: str, wait: float | None, purge: bool) -> None:

@@ -183,7 +183,7 @@ class Store(ABC):
                     passed.add(record.handle)
                     if handle in passed:
                         return False
-                    standing = self.find(handle)
+                    standing = self.load(handle)
                     if standing is not None and standing.subject != record.subject:
                         return False
                 elif attempts == ATTEMPTS:
