@@ -219,10 +219,11 @@ def _max_per_subject(config: Mapping[str, Any]) -> int | None:
     key = "SESSION_MAX_PER_SUBJECT"
     if config.get(key) is None:
         return None
-    needed = {"SESSION_SUBJECT_KEY": "_user_id", "SESSION_REGENERATE_ON_SUBJECT_CHANGE": True}
-    for other in needed:
-        if config.get(other, needed[other]) in (None, False, "false", "no", "off", "0"):
-            raise ConfigurationError(key, config[key], f"none, since {other} is off")
+    other = "SESSION_REGENERATE_ON_SUBJECT_CHANGE"
+    if config.get("SESSION_SUBJECT_KEY", "") is None or not values.boolean(config, other, True):
+        raise ConfigurationError(
+            key, config[key], f"none, since SESSION_SUBJECT_KEY or {other} is off"
+        )
     return values.integer(config, key, 0, least=1, most=10**6)
 
 

@@ -185,15 +185,9 @@ class Persistence:
 
     def _is_as_stored(self, known: Known) -> bool:
         """Whether this request has changed nothing, nor is anything to be stored anew."""
-        draft, contents = self.draft, known.contents
-        return (
-            self._former is None
-            and draft.lifetime is None
-            and draft.kept is None
-            and draft.proved is None
-            and not contents.outdated
-            and draft.encoded() == contents.data != b""
-        )
+        contents, unmoved = known.contents, self._former is None
+        stands = contents.data != b"" and not contents.outdated
+        return unmoved and stands and self._asks_for_nothing(known)
 
     def _is_due(self, known: Known) -> bool:
         """Whether time has passed, so that it is to be extended or given a new id."""
@@ -472,12 +466,12 @@ class Persistence:
         limit, self._limited = self._limited, None
         if limit is None or self._known is None:
             return
-        new = self._known.record
-        for record in limit.surplus(new):
+        new, surplus = self._known.record, limit.surplus(self._known.record)
+        for record in surplus:
             if self._vault.call(self._vault.store.end, record, 0.0):
                 self._tell(session_revoked, record, reason="overflow")
-            if record.handle == new.handle:
-                self._gone(new)
+        if new.handle in {record.handle for record in surplus}:
+            self._gone(new)
 
     def _be_as_before(self) -> None:
         """Be the session that nobody has signed in to: what is answered may write to it."""

@@ -290,7 +290,7 @@ def test_a_session_list_that_cannot_be_had_admits_nobody(
         ({"SESSION_SUBJECT_OVERFLOW": "ignore"}, "SESSION_SUBJECT_OVERFLOW = 'ignore'"),
         ({"SESSION_SUBJECT_KEY": None}, "SESSION_SUBJECT_KEY"),
         (
-            {"SESSION_REGENERATE_ON_SUBJECT_CHANGE": "no"},
+            {"SESSION_REGENERATE_ON_SUBJECT_CHANGE": "False"},
             "SESSION_REGENERATE_ON_SUBJECT_CHANGE",
         ),
         ({"SESSION_TYPE": "memcached"}, "MemcachedStore cannot list"),

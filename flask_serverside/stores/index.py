@@ -38,10 +38,11 @@ class IndexedStore(Store):
             return
         given: set[str] = set()
         for named in self._found(subject, beginning):
-            for record in self._moved_to(named):
-                if record.handle not in given and record.subject == subject:
-                    given.add(record.handle)
-                    yield record
+            moved = self._moved_to(named)
+            if moved is None or moved.subject != subject or moved.handle in given:
+                continue
+            given.add(moved.handle)
+            yield moved
 
     def count(self, subject: str | None = None) -> int:
         """How many sessions are alive."""
@@ -90,18 +91,16 @@ class IndexedStore(Store):
             if subject in (None, record.subject) and record.handle.startswith(beginning):
                 yield record
 
-    def _moved_to(self, record: Record) -> Iterator[Record]:
+    def _moved_to(self, named: Record) -> Record | None:
         """The record, or the one to which its session was moved since an index named it."""
+        record: Record | None = named
         passed: set[str] = set()
-        while record.ended and record.successor and record.handle not in passed:
+        while record is not None and record.ended:
             passed.add(record.handle)
-            for found in self._legible(self.load, record.successor):
-                record = found
-                break
-            else:
-                return
-        if not record.ended:
-            yield record
+            if record.successor is None or record.successor in passed:
+                return None
+            record = next(self._legible(self.load, record.successor), None)
+        return record
 
     def _legible(self, read: Callable[..., Record | None], *arguments: Any) -> Iterator[Record]:
         """The record that is read, if there is one that can be."""
