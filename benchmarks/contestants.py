@@ -151,9 +151,22 @@ _CONFIGS: dict[str, Callable[[Any], dict[str, Any]]] = {
 }
 
 
-def raw(running: Running, size: int) -> tuple[Call, Call]:
-    """A get, and a get and a set, with the client that the store uses."""
-    return _RAW[running.name](running.config, b"x" * size)
+def raw(running: Running, size: int = 700) -> Site:
+    """No session, but the client that the store uses gets, or gets and sets, as many bytes."""
+    get, get_and_set = _RAW[running.name](running.config, b"x" * size)
+
+    def prepare(app: Flask) -> None:
+        @app.get("/get")
+        def once() -> str:
+            get()
+            return "x"
+
+        @app.get("/get-and-set")
+        def twice() -> str:
+            get_and_set()
+            return "x"
+
+    return Site("raw client", prepare, fill=False)
 
 
 def _raw_memory(config: Any, value: bytes) -> tuple[Call, Call]:
