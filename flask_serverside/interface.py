@@ -14,6 +14,7 @@ from flask import Response
 from flask import session as current_session
 from flask.sessions import SessionInterface
 from flask.sessions import SessionMixin
+from werkzeug.sansio.http import parse_cookie
 
 from . import cookies
 from .client import Client
@@ -74,7 +75,9 @@ class ServerSideSessionInterface(SessionInterface):
         header = services and services.settings.header
         if header:
             return request.headers.get(header) or None
-        values = set(request.cookies.getlist(self.get_cookie_name(app)))
+        # As request.cookies does, which looks for the header among all others first.
+        sent = parse_cookie(request.environ.get("HTTP_COOKIE"))
+        values = set(sent.getlist(self.get_cookie_name(app)))
         if len(values) > 1:
             log.warning(
                 "%d different cookies named %s in one request: none is used. Was "
@@ -205,7 +208,7 @@ def _vary_on(header: str, response: Response) -> None:
     if "Vary" in response.headers:
         response.vary.add(header)
     else:  # as most have none, there is nothing to be parsed
-        response.headers["Vary"] = header
+        response.headers.add("Vary", header)
 
 
 def _marking(session: ServerSideSession) -> Callable[[Response], Response]:

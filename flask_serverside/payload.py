@@ -112,10 +112,12 @@ class Seal:
         payload = record.payload
         if len(payload) < _HEAD.size or payload[0] != _FORMAT:
             raise SerializationError("It is no payload of a session.")
-        _, how, issued, authenticated, marked, *described = _HEAD.unpack_from(payload)
-        if max(issued, authenticated) > END_OF_TIME:
+        _, how, issued, authenticated, marked, agent, address, moved = _HEAD.unpack_from(
+            payload
+        )
+        if issued > END_OF_TIME or authenticated > END_OF_TIME:
             raise SerializationError("It has times that nobody of us has stored.")
-        size = _HEAD.size + marked + sum(described)
+        size = _HEAD.size + marked + agent + address + moved
         head, data = payload[:size], payload[size:]
         current = bool(how & _ENCRYPTED) == (self._encryption is not None)
         if how & _ENCRYPTED:
@@ -129,8 +131,8 @@ class Seal:
             )
         data = as_before(how & ~_ENCRYPTED, data)
         mark = head[_HEAD.size : _HEAD.size + marked]
-        former = head[size - described[-1] :]
-        return Contents(data, issued, authenticated, mark, former=former, outdated=not current)
+        former = head[size - moved :]
+        return Contents(data, issued, authenticated, mark, UNKNOWN, former, not current)
 
 
 def device_in(payload: bytes) -> Device:

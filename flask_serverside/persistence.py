@@ -389,8 +389,9 @@ class Persistence:
         record = self._used(record)._replace(
             version=record.version + 1, subject=self.draft.subject
         )
-        contents = known.contents._replace(data=encoded, authenticated=self.authenticated)
-        return self._vault.sealed(known.sid, record, contents)
+        return self._vault.sealed(
+            known.sid, record, known.contents, data=encoded, authenticated=self.authenticated
+        )
 
     def _settle(self, known: Known, stored: Known) -> None:
         self.draft.is_stored()
@@ -401,7 +402,9 @@ class Persistence:
             self._begin()
             self._tell(session_destroyed, known.record)
             return
-        self._known = stored._replace(record=stored.record._replace(token=None))
+        if stored.record.token is not None:  # that of before
+            stored = stored._replace(record=stored.record._replace(token=None))
+        self._known = stored
         moved = stored.record.expires != known.record.expires
         if (self.draft.permanent and moved) or self.draft.permanent != self._was_permanent:
             self._owe_cookie(stored)

@@ -119,9 +119,10 @@ class Vault:
         if mark and contents.client not in (mark, b""):
             self.reject("binding", record.handle, record.subject)
             return None
-        unbound = mark != b"" and contents.client == b""
-        outdated = contents.outdated or unbound or subject != record.subject
-        return Known(sid, record, contents._replace(outdated=outdated), subject), data
+        unbound = mark and not contents.client
+        if unbound or subject != record.subject:
+            contents = contents._replace(outdated=True)
+        return Known(sid, record, contents, subject), data
 
     def is_elsewhere(self, known: Known) -> bool:
         """Whether it was used last where this request does not come from."""
@@ -130,11 +131,11 @@ class Vault:
 
     # -- what is to stand there
 
-    def sealed(self, sid: str, record: Record, contents: Contents) -> Known:
-        """The record with these contents, as this client's."""
+    def sealed(self, sid: str, record: Record, contents: Contents, **changes: Any) -> Known:
+        """The record with these contents, but for some changes, as this client's."""
         client = self._client
         contents = contents._replace(
-            client=client.mark(sid), device=client.device, outdated=False
+            client=client.mark(sid), device=client.device, outdated=False, **changes
         )
         sealed = self._services.seal.close(sid, record, contents)
         return Known(sid, sealed, contents, record.subject)

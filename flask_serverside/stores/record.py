@@ -70,11 +70,13 @@ class Record(NamedTuple):
 
     def checked(self) -> Record:
         """:raises SerializationError: it has numbers that nobody of us has stored."""
-        times = (self.created, self.seen, self.expires, self.deadline or 0)
-        if (
-            not 0 < self.version < LAST_VERSION
-            or not 0 <= min(times) <= max(times) <= END_OF_TIME
-            or not 0 <= self.lifetime <= LONGEST_LIFETIME
+        if not (
+            0 < self.version < LAST_VERSION
+            and 0 <= self.created <= END_OF_TIME
+            and 0 <= self.seen <= END_OF_TIME
+            and 0 <= self.expires <= END_OF_TIME
+            and 0 <= (self.deadline or 0) <= END_OF_TIME
+            and 0 <= self.lifetime <= LONGEST_LIFETIME
         ):
             raise SerializationError(f"The record of session {self.handle} is damaged.")
         return self
