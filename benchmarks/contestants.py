@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 from backends import Running
@@ -13,8 +15,12 @@ from flask_session import Session as FlaskSession
 from werkzeug.test import create_environ
 
 from flask_serverside import Session
+from flask_serverside.identity import handle_of
 
 Call = Callable[[], object]
+Values = Iterator[bytes]
+
+BARE, RAW, OURS, PEER = "bare", "raw client", "flask-serverside", "Flask-Session"
 
 #: What the session holds before anything is measured: about 0.8 kB.
 CART = {f"sku-{n}": {"name": "Darjeeling", "price": 1290 + n, "quantity": 1} for n in range(14)}
@@ -58,12 +64,12 @@ class Site:
         if fill:
             client.get("/fill")
         cookie = client.get_cookie("session")
-        self._cookie = f"session={cookie.value}" if cookie else ""
+        self.cookie = f"session={cookie.value}" if cookie else ""
 
     def request(self, path: str) -> Call:
         environ = create_environ(path)
-        if self._cookie:
-            environ["HTTP_COOKIE"] = self._cookie
+        if self.cookie:
+            environ["HTTP_COOKIE"] = self.cookie
         wsgi_app = self.app.wsgi_app
 
         def call() -> None:
@@ -81,12 +87,21 @@ def _start_response(status: str, headers: Any, info: Any = None) -> Callable[[by
 
 def bare() -> Site:
     """No session at all, except that Flask opens its own for each request."""
-    return Site("bare", lambda app: None, fill=False)
+    return Site(BARE, lambda app: None, fill=False)
 
 
-def cookie() -> Site:
+def cookie(data: Any = None) -> Site:
     """Flask's own session."""
-    return Site("Flask's cookie", lambda app: None)
+    return Site("Flask's cookie", lambda app: None, data)
+
+
+def stored_bytes(site: Site) -> int:
+    """Of the session of one of our sites, as its store keeps it."""
+    with site.app.app_context():
+        store = site.app.extensions["flask_serverside"].store
+    record = store.load(handle_of(site.cookie.partition("=")[2].partition(".")[0]))
+    assert record is not None
+    return len(record.pack())
 
 
 def ours(running: Running, data: Any = None) -> Site:
@@ -94,7 +109,7 @@ def ours(running: Running, data: Any = None) -> Site:
         app.config.update(running.app_config(SESSION_MEMORY_THRESHOLD=10**9))
         Session(app)
 
-    return Site("flask-serverside", prepare, data)
+    return Site(OURS, prepare, data)
 
 
 def flask_session(running: Running, data: Any = None) -> Site:
@@ -111,7 +126,7 @@ def flask_session(running: Running, data: Any = None) -> Site:
             app.config["SESSION_SQLALCHEMY_TABLE"] = "flask_session"
         FlaskSession(app)
 
-    return Site("Flask-Session", prepare, data)
+    return Site(PEER, prepare, data)
 
 
 def _memory(config: Any) -> dict[str, Any]:
@@ -151,9 +166,11 @@ _CONFIGS: dict[str, Callable[[Any], dict[str, Any]]] = {
 }
 
 
-def raw(running: Running, size: int = 700) -> Site:
+def raw(running: Running, size: int = 800) -> Site:
     """No session, but the client that the store uses gets, or gets and sets, as many bytes."""
-    get, get_and_set = _RAW[running.name](running.config, b"x" * size)
+    # Some servers write nothing if it is what stands there.
+    values = cycle([b"x" * size, b"y" * size])
+    get, get_and_set = _RAW[running.name](running.config, values)
 
     def prepare(app: Flask) -> None:
         @app.get("/get")
@@ -166,60 +183,60 @@ def raw(running: Running, size: int = 700) -> Site:
             get_and_set()
             return "x"
 
-    return Site("raw client", prepare, fill=False)
+    return Site(RAW, prepare, fill=False)
 
 
-def _raw_memory(config: Any, value: bytes) -> tuple[Call, Call]:
-    store = {"raw": value}
+def _raw_memory(config: Any, values: Values) -> tuple[Call, Call]:
+    store = {"raw": next(values)}
 
     def get_and_set() -> None:
         store.get("raw")
-        store["raw"] = value
+        store["raw"] = next(values)
 
     return lambda: store.get("raw"), get_and_set
 
 
-def _raw_redis(config: Any, value: bytes) -> tuple[Call, Call]:
+def _raw_redis(config: Any, values: Values) -> tuple[Call, Call]:
     import redis
 
     client = redis.Redis.from_url(config["SESSION_REDIS"])
-    client.set("raw", value)
+    client.set("raw", next(values))
 
     def get_and_set() -> None:
         client.get("raw")
-        client.set("raw", value, px=1000_000)
+        client.set("raw", next(values), px=1000_000)
 
     return lambda: client.get("raw"), get_and_set
 
 
-def _raw_memcached(config: Any, value: bytes) -> tuple[Call, Call]:
+def _raw_memcached(config: Any, values: Values) -> tuple[Call, Call]:
     from pymemcache.client.base import PooledClient
 
     client = PooledClient(config["SESSION_MEMCACHED"], no_delay=True, default_noreply=False)
-    client.set("raw", value)
+    client.set("raw", next(values))
 
     def get_and_set() -> None:
         client.get("raw")
-        client.set("raw", value, expire=1000)
+        client.set("raw", next(values), expire=1000)
 
     return lambda: client.get("raw"), get_and_set
 
 
-def _raw_mongodb(config: Any, value: bytes) -> tuple[Call, Call]:
+def _raw_mongodb(config: Any, values: Values) -> tuple[Call, Call]:
     import pymongo
 
     client: Any = pymongo.MongoClient(config["SESSION_MONGODB"])
     documents = client["raw"]["raw"]
-    documents.insert_one({"_id": "raw", "value": value})
+    documents.insert_one({"_id": "raw", "value": next(values)})
 
     def get_and_set() -> None:
         documents.find_one({"_id": "raw"})
-        documents.update_one({"_id": "raw"}, {"$set": {"value": value}})
+        documents.update_one({"_id": "raw"}, {"$set": {"value": next(values)}})
 
     return lambda: documents.find_one({"_id": "raw"}), get_and_set
 
 
-def _raw_sql(config: Any, value: bytes) -> tuple[Call, Call]:
+def _raw_sql(config: Any, values: Values) -> tuple[Call, Call]:
     """Through SQLAlchemy Core, on a pooled connection in autocommit."""
     import sqlalchemy as sa
 
@@ -237,20 +254,23 @@ def _raw_sql(config: Any, value: bytes) -> tuple[Call, Call]:
     )
     table.metadata.create_all(engine)
     read = sa.select(table).where(table.c.handle == "raw")
-    write = table.update().where(table.c.handle == "raw").values(value=value)
+    write = table.update().where(table.c.handle == "raw")
 
-    def execute(*statements: Any) -> None:
-        for statement in statements:
-            with engine.connect() as connection:
-                result = connection.execute(statement)
-                if result.returns_rows:
-                    result.one_or_none()
+    def get() -> None:
+        with engine.connect() as connection:
+            connection.execute(read).one_or_none()
 
-    execute(table.insert().values(handle="raw", value=value))
-    return lambda: execute(read), lambda: execute(read, write)
+    def get_and_set() -> None:
+        get()
+        with engine.connect() as connection:
+            connection.execute(write, {"value": next(values)})
+
+    with engine.connect() as connection:
+        connection.execute(table.insert(), {"handle": "raw", "value": next(values)})
+    return get, get_and_set
 
 
-_RAW: dict[str, Callable[[Any, bytes], tuple[Call, Call]]] = {
+_RAW: dict[str, Callable[[Any, Values], tuple[Call, Call]]] = {
     "memory": _raw_memory,
     "redis": _raw_redis,
     "memcached": _raw_memcached,

@@ -3,32 +3,42 @@
 .. code-block:: text
 
     pip install -e '.[all,bench]'
-    python benchmarks/peers.py [--rounds NUMBER] [BACKEND ...]
+    python benchmarks/peers.py [--rounds NUMBER] [--figures FOLDER] [BACKEND ...]
 
 All of a backend's calls take turns in one run, and are medians in microseconds over a bare
-application's. ``raw`` is what the client alone takes to get, and to get and set, as many bytes.
-The servers are started and stopped.
+application's, with the quarters below and above. The raw client's are those of a request
+without a session that gets, or gets and sets, as many bytes. The servers are started and
+stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import tempfile
+from collections.abc import Iterable
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from backends import BACKENDS
 from backends import run
 from backends import Running
+from contestants import BARE
 from contestants import bare
 from contestants import cookie
 from contestants import flask_session
+from contestants import OURS
 from contestants import ours
+from contestants import PEER
+from contestants import RAW
 from contestants import raw
+from contestants import stored_bytes
 from rounds import timed
 from rounds import Timing
 from servers import Servers
@@ -36,58 +46,113 @@ from servers import Servers
 MEASURED = ("memory", "redis", "memcached", "mongodb", "postgresql", "mariadb")
 PATHS = ("untouched", "read", "write")
 
+#: Of each site, how long each kind of request takes.
+Table = dict[str, dict[str, Timing]]
 
-def compare(running: Running, rounds: int) -> None:
-    sites = [ours(running), flask_session(running), cookie()]
-    client = raw(running)
-    calls = {"bare": bare().request("/untouched")}
-    calls |= {"get": client.request("/get"), "get and set": client.request("/get-and-set")}
-    for site in sites:
-        for path in PATHS:
-            calls[f"{site.name} {path}"] = site.request(f"/{path}")
-    taken = timed(calls, rounds)
-    base = taken["bare"]
-    print(f"\n{running.name}, over a bare request of {shown(base)}")
-    print(f"  {'':18}{''.join(f'{path:>20}' for path in PATHS)}")
-    print(f"  {'raw client':18}{'':>20}{shown(get_of := taken['get'], base):>20}", end="")
-    print(f"{shown(set_of := taken['get and set'], base):>20}")
-    for site in sites:
-        over = [taken[f"{site.name} {path}"] for path in PATHS]
-        cells = "".join(f"{shown(t, base):>20}" for t in over)
-        print(f"  {site.name:18}{cells}")
-    read, write = (taken[f"{sites[0].name} {path}"].over(base) for path in PATHS[1:])
-    peer_read, peer_write = (taken[f"{sites[1].name} {p}"].over(base) for p in PATHS[1:])
-    print(
-        f"  read is {read / get_of.over(base):.2f} times a get, write {write / set_of.over(base):.2f} "
-        f"times a get and a set; Flask-Session's read is {peer_read / read:.1f} times ours, "
-        f"its write {peer_write / write:.1f} times"
+
+def compare(running: Running, rounds: int, data: Any = None) -> Table:
+    sites = [ours(running, data), flask_session(running, data), cookie(data)]
+    client = raw(running, stored_bytes(sites[0]))
+    calls = {(BARE, "untouched"): bare().request("/untouched")}
+    calls |= {
+        (RAW, "read"): client.request("/get"),
+        (RAW, "write"): client.request("/get-and-set"),
+    }
+    calls |= {(s.name, path): s.request(f"/{path}") for s in sites for path in PATHS}
+    table: Table = {}
+    for (name, path), timing in timed(calls, rounds).items():
+        table.setdefault(name, {})[path] = timing
+    return table
+
+
+def over_bare(table: Table) -> Table:
+    base = table[BARE]["untouched"].median
+    return {
+        name: {path: timing.less(base) for path, timing in row.items()}
+        for name, row in table.items()
+        if name != BARE
+    }
+
+
+def described(name: str, table: Table) -> str:
+    over = over_bare(table)
+    lines = [
+        f"{name}, over a bare request of {table[BARE]['untouched']}",
+        f"  {'':18}{''.join(f'{path:>22}' for path in PATHS)}",
+    ]
+    for site, row in over.items():
+        cells = "".join(f"{row.get(path, ''):>22}" for path in PATHS)
+        lines.append(f"  {site:18}{cells}")
+    mine, client, peer = (over[site] for site in (OURS, RAW, PEER))
+    ratios = [mine[path].median / client[path].median for path in PATHS[1:]]
+    peers = [peer[path].median / mine[path].median for path in PATHS[1:]]
+    if name != "memory":
+        lines.append("  a read is {:.2f} gets, a write {:.2f} gets and sets".format(*ratios))
+    lines.append("  Flask-Session's read is {:.1f} of ours, its write {:.1f}".format(*peers))
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    packages = ("flask", "werkzeug", "flask-session", "redis", "pymemcache", "pymongo")
+    versions = (f"{name} {version(name)}" for name in (*packages, "psycopg", "sqlalchemy"))
+    with open("/proc/cpuinfo") as file:
+        [processor, *_] = (line.split(": ")[1] for line in file if "model name" in line)
+    return (
+        f"Python {platform.python_version()}, {os.cpu_count()} x {processor.strip()}\n"
+        f"{', '.join(versions)}"
     )
 
 
-def shown(timing: Timing, base: Timing | None = None) -> str:
-    """The median, and the quarters below and above it."""
-    less = base.median if base else 0.0
-    low, high = timing.quarter - less, timing.three_quarters - less
-    return f"{timing.median - less:.1f} ({low:.0f}-{high:.0f})"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=2000)
-    parser.add_argument("backends", nargs="*", default=MEASURED, help=", ".join(MEASURED))
-    chosen = parser.parse_args()
-    names = ("flask", "werkzeug", "flask-session", "redis", "pymemcache", "pymongo", "psycopg")
-    print(f"Python {platform.python_version()}, {platform.machine()}; ", end="")
-    print(", ".join(f"{name} {version(name)}" for name in (*names, "sqlalchemy")))
+def each(backends: Iterable[str]) -> Iterator[Running]:
+    """These backends, each with its real server, which runs no longer than this."""
     servers = Servers()
     try:
         with tempfile.TemporaryDirectory() as folder:
             for backend in BACKENDS:
-                if backend.name in chosen.backends:
+                if backend.name in backends:
                     server = servers.get(backend.server) if backend.server else None
-                    compare(run(backend, server, Path(folder)), chosen.rounds)
+                    yield run(backend, server, Path(folder))
     finally:
         servers.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--figures", type=Path, help="a folder to write the table and plot to")
+    parser.add_argument("backends", nargs="*", default=MEASURED, help=", ".join(MEASURED))
+    chosen = parser.parse_args()
+    texts, tables = [machine()], {}
+    print(texts[0])
+    for running in each(chosen.backends):
+        tables[running.name] = compare(running, chosen.rounds)
+        texts.append(described(running.name, tables[running.name]))
+        print(f"\n{texts[-1]}", flush=True)
+    if chosen.figures:
+        chosen.figures.mkdir(exist_ok=True)
+        (chosen.figures / "requests.txt").write_text("\n\n".join(texts) + "\n")
+        draw({name: over_bare(t) for name, t in tables.items()}, chosen.figures)
+
+
+def draw(tables: dict[str, Table], folder: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "the same figures, the same file"
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
+    sites = (RAW, OURS, PEER)
+    for axis, path in zip(axes, PATHS[1:], strict=True):
+        for number, site in enumerate(sites):
+            places = [place + (number - 1) * 0.27 for place in range(len(tables))]
+            axis.bar(places, [t[site][path].median for t in tables.values()], 0.25, label=site)
+        axis.set_xticks(range(len(tables)), tables)
+        axis.set_title(path)
+    axes[0].set_ylabel("microseconds over a request without a session")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(folder / "requests.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -18,8 +18,14 @@ class Timing(NamedTuple):
     quarter: float
     three_quarters: float
 
-    def over(self, other: Timing) -> float:
-        return self.median - other.median
+    def less(self, base: float) -> Timing:
+        return Timing(*(value - base for value in self))
+
+    def __str__(self) -> str:
+        return f"{self.median:.1f} ({self.quarter:.0f} to {self.three_quarters:.0f})"
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
 
 
 #: Calls of one kind in a row: as in a server that does nothing else, the caches of the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Self
 from typing import TYPE_CHECKING
@@ -44,7 +45,9 @@ class MemoryStore(IndexedStore):
         # alone, and the entry is put back when it comes up too early.
         self._queue: list[tuple[int, str]] = []
         self._ended: dict[str, None] = {}  # whose sessions have ended, in that order
-        self._handles: dict[str, set[str]] = {}  # of each subject's sessions
+        # Of each subject's sessions: if it is one, as it mostly is, without a set, which would
+        # take a quarter of all memory.
+        self._handles: dict[str, str | set[str]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -111,7 +114,8 @@ class MemoryStore(IndexedStore):
             if subject is None:
                 found = list(self._stored.values())
             else:
-                found = [self._stored[handle] for handle in self._handles.get(subject, ())]
+                handles = self._handles.get(subject, ())
+                found = [self._stored[h] for h in _several(handles)]
         yield from found
 
     def _examine(self) -> Examination:
@@ -161,13 +165,18 @@ class MemoryStore(IndexedStore):
 
     def _enter(self, record: Record) -> None:
         if record.subject is not None and not record.ended:
-            self._handles.setdefault(record.subject, set()).add(record.handle)
+            handles = self._handles.setdefault(record.subject, record.handle)
+            if isinstance(handles, set):
+                handles.add(record.handle)
+            elif handles != record.handle:
+                self._handles[record.subject] = {handles, record.handle}
 
     def _leave(self, record: Record | None) -> None:
         if record is not None and record.subject in self._handles:
             handles = self._handles[record.subject]
-            handles.discard(record.handle)
-            if not handles:
+            if isinstance(handles, set):
+                handles.discard(record.handle)
+            if not handles or handles == record.handle:
                 del self._handles[record.subject]
 
     def _settle(self, until: int) -> None:
@@ -181,3 +190,7 @@ class MemoryStore(IndexedStore):
             self._drop(handle)
         else:
             heapq.heapreplace(self._queue, (record.expires, handle))
+
+
+def _several(handles: str | Collection[str]) -> Collection[str]:
+    return (handles,) if isinstance(handles, str) else handles
