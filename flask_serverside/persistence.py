@@ -184,10 +184,18 @@ class Persistence:
         )
 
     def _is_as_stored(self, known: Known) -> bool:
-        """Whether this request has changed nothing, nor is anything to be stored anew."""
-        contents, unmoved = known.contents, self._former is None
-        stands = contents.data != b"" and not contents.outdated
-        return unmoved and stands and self._asks_for_nothing(known)
+        """Whether this request has changed nothing, nor is anything to be stored anew. So also
+        nobody has signed in or out.
+        """
+        contents, draft = known.contents, self.draft
+        return (
+            self._move is None
+            and not contents.outdated
+            and draft.kept is None
+            and draft.proved is None
+            and draft.lifetime is None
+            and draft.encoded() == contents.data != b""
+        )
 
     def _is_due(self, known: Known) -> bool:
         """Whether time has passed, so that it is to be extended or given a new id."""
