@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
 from servers import Redis
 from servers import Server
 
@@ -91,6 +92,27 @@ def test_one_key_a_session_and_one_command_an_operation(store: Any, client: Any)
                 sent.append(command["command"].split()[0])
     assert sent == ["SET", "GET", "EVALSHA", "EVALSHA", "EVALSHA"]
     assert len(client.keys(f"*{record.handle}*")) == 1
+
+
+def test_a_request_that_reads_is_one_get_and_one_that_saves_one_script_more(
+    redis_server: Redis, client: Any, make_app: Callable[..., Flask]
+) -> None:
+    app = make_app(SESSION_TYPE="redis", SESSION_REDIS=redis_server.url)
+    browser = app.test_client()
+    browser.get("/write?_user_id=ada&a=1")
+    browser.get("/write?a=2")
+    client.ping()
+    with client.monitor() as monitor:
+        browser.get("/read")
+        browser.get("/write?a=3")
+        client.ping()
+        sent = []
+        for command in monitor.listen():
+            if command["command"] == "PING":
+                break
+            if command["client_type"] != "lua":
+                sent.append(command["command"].split()[0])
+    assert sent == ["GET", "GET", "EVALSHA"]
 
 
 def test_scripts_that_the_server_has_forgotten_are_sent_again(store: Any, client: Any) -> None:
