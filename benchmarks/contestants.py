@@ -60,11 +60,15 @@ class Site:
             session.update(data)
             return "x"
 
-        client = app.test_client()
-        if fill:
-            client.get("/fill")
+        self.cookie = self.fill() if fill else ""
+
+    def fill(self) -> str:
+        """Begin a session. Returns what a client then sends as its cookies."""
+        client = self.app.test_client()
+        client.get("/fill")
         cookie = client.get_cookie("session")
-        self.cookie = f"session={cookie.value}" if cookie else ""
+        assert cookie is not None
+        return f"session={cookie.value}"
 
     def request(self, path: str) -> Call:
         environ = create_environ(path)
@@ -90,9 +94,9 @@ def bare() -> Site:
     return Site(BARE, lambda app: None, fill=False)
 
 
-def cookie(data: Any = None) -> Site:
+def cookie() -> Site:
     """Flask's own session."""
-    return Site("Flask's cookie", lambda app: None, data)
+    return Site("Flask's cookie", lambda app: None)
 
 
 def stored_bytes(site: Site) -> int:

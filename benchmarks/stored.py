@@ -1,0 +1,110 @@
+"""A load and a save with a thousand sessions stored, up to a million, and the bytes of each.
+
+.. code-block:: text
+
+    python benchmarks/stored.py [--most NUMBER] [BACKEND ...]
+
+The store alone, without a request, on real servers. Bytes are what the server says it has more
+than before: of memory on Redis, Memcached and MongoDB (before it is compressed on the disk),
+of the table with its indexes on PostgreSQL and MariaDB. For the memory store see
+memory_store.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from many_sessions import fill
+from memory_store import times
+from peers import each
+from peers import machine
+from peers import MEASURED
+from peers import Running
+
+from flask_serverside.testing import new_record
+
+PAYLOAD = 800
+SAMPLE = 1000
+
+
+def _redis(store: Any) -> int:
+    return int(store._client.info("memory")["used_memory"])
+
+
+def _memcached(store: Any) -> int:
+    return int(store._client("").stats()[b"bytes"])
+
+
+def _mongodb(store: Any) -> int:
+    told = store._collection.database.command("collStats", store._collection.name)
+    return int(told["size"] + told["totalIndexSize"])
+
+
+def _sql(question: str) -> Callable[[Any], int]:
+    def ask(store: Any) -> int:
+        with store._engine.connect() as connection:
+            return int(connection.exec_driver_sql(question).scalar_one())
+
+    return ask
+
+
+_BYTES: dict[str, Callable[[Any], int]] = {
+    "redis": _redis,
+    "memcached": _memcached,
+    "mongodb": _mongodb,
+    "postgresql": _sql("SELECT pg_total_relation_size('sessions')"),
+    "mariadb": _sql(
+        "SELECT data_length + index_length FROM information_schema.tables "
+        "WHERE table_name = 'sessions'"
+    ),
+}
+
+
+def measure(running: Running, most: int) -> None:
+    store = running.make_store()
+    store.create(new_record(store))
+    print(f"\n{running.name}: microseconds of a load and a save, bytes of a session")
+    handles: list[str] = []
+    before, number = _BYTES[running.name](store), 1000
+    while number <= most:
+        payload = os.urandom(PAYLOAD)
+        subjects = range(len(handles), number)
+        records = [new_record(store, payload, subject=f"user-{n}") for n in subjects]
+        handles += [record.handle for record in records]
+        fill(store, records)
+        some = random.sample(handles, SAMPLE)
+        loads = times(store.load, some)
+        changed = [
+            r._replace(version=r.version + 1, payload=os.urandom(PAYLOAD))
+            for r in map(store.load, some)
+            if r
+        ]
+        saves = times(store.replace, changed)
+        used = (_BYTES[running.name](store) - before) / number
+        print(
+            f"  {number:9}{statistics.median(loads):8.0f}{statistics.median(saves):8.0f}"
+            f"{used:8.0f}",
+            flush=True,
+        )
+        number *= 10
+    store.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--most", type=int, default=100_000)
+    names = [name for name in MEASURED if name in _BYTES]
+    parser.add_argument("backends", nargs="*", default=names, help=", ".join(names))
+    chosen = parser.parse_args()
+    print(f"{machine()}; {PAYLOAD} bytes a session, each of another subject")
+    for running in each(chosen.backends):
+        measure(running, chosen.most)
+
+
+if __name__ == "__main__":
+    main()
