@@ -6,7 +6,6 @@ import contextlib
 import http.cookiejar
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -49,7 +48,7 @@ def running(name: str, environment: dict[str, str], *options: str) -> Iterator[s
                 time.sleep(0.05)
         yield f"127.0.0.1:{port}"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # also where Control-C is ignored, as in the background
         process.wait()
 
 
