@@ -45,9 +45,10 @@ def _mongodb(store: Any) -> int:
     return int(told["size"] + told["totalIndexSize"])
 
 
-def _sql(question: str) -> Callable[[Any], int]:
+def _sql(question: str, first: str = "SELECT 1") -> Callable[[Any], int]:
     def ask(store: Any) -> int:
         with store._engine.connect() as connection:
+            connection.exec_driver_sql(first).all()
             return int(connection.exec_driver_sql(question).scalar_one())
 
     return ask
@@ -60,7 +61,8 @@ _BYTES: dict[str, Callable[[Any], int]] = {
     "postgresql": _sql("SELECT pg_total_relation_size('sessions')"),
     "mariadb": _sql(
         "SELECT data_length + index_length FROM information_schema.tables "
-        "WHERE table_name = 'sessions'"
+        "WHERE table_name = 'sessions'",
+        first="ANALYZE TABLE sessions",  # else the numbers are those of long before
     ),
 }
 
