@@ -147,7 +147,7 @@ def draw(tables: dict[str, Table], folder: Path) -> None:
         for number, site in enumerate(sites):
             places = [place + (number - 1) * 0.27 for place in range(len(tables))]
             axis.bar(places, [t[site][path].median for t in tables.values()], 0.25, label=site)
-        axis.set_xticks(range(len(tables)), tables)
+        axis.set_xticks(range(len(tables)), tables, rotation=20)
         axis.set_title(path)
     axes[0].set_ylabel("microseconds over a request without a session")
     axes[0].legend()
