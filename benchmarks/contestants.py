@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from itertools import cycle
 from typing import Any
 
-from backends import Running
 from flask import Flask
 from flask import session
 from flask_session import Session as FlaskSession
+from running import Running
 from werkzeug.test import create_environ
 
 from flask_serverside import Session
@@ -101,8 +101,7 @@ def cookie() -> Site:
 
 def stored_bytes(site: Site) -> int:
     """Of the session of one of our sites, as its store keeps it."""
-    with site.app.app_context():
-        store = site.app.extensions["flask_serverside"].store
+    store = site.app.extensions["flask_serverside"].store
     record = store.load(handle_of(site.cookie.partition("=")[2].partition(".")[0]))
     assert record is not None
     return len(record.pack())

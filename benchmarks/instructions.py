@@ -16,18 +16,12 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from backends import BACKENDS
-from backends import run
 from contestants import bare
 from contestants import flask_session
 from contestants import ours
 from contestants import raw
-from servers import Servers
+from running import each
 
 FEW, MANY = 150, 450
 SITES = {"bare": lambda _: bare(), "raw": raw, "ours": ours, "flask-session": flask_session}
@@ -45,16 +39,10 @@ KINDS = (
 
 def requests(backend: str, site: str, path: str, number: int) -> None:
     """What callgrind watches."""
-    servers = Servers()
-    [chosen] = [b for b in BACKENDS if b.name == backend]
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            server = servers.get(chosen.server) if chosen.server else None
-            call = SITES[site](run(chosen, server, Path(folder))).request(path)
-            for _ in range(number):
-                call()
-    finally:
-        servers.stop()
+    for running in each([backend]):
+        call = SITES[site](running).request(path)
+        for _ in range(number):
+            call()
 
 
 def counted(backend: str, site: str, path: str, number: int) -> int:

@@ -16,22 +16,15 @@ import argparse
 import gc
 import multiprocessing
 import statistics
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from flask import Flask
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from backends import BACKENDS
-from backends import run
-from backends import Running
-from servers import Servers
+from running import BACKENDS
+from running import each
+from running import Running
 
 from flask_serverside import current_session as session
 from flask_serverside import Session
@@ -192,15 +185,8 @@ def main() -> None:
     names = [b.name for b in BACKENDS if not b.stand_in and b.group != "memcached"]
     parser.add_argument("backends", nargs="*", default=names, help=", ".join(names))
     chosen = parser.parse_args()
-    servers = Servers()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            for backend in BACKENDS:
-                if backend.name in chosen.backends:
-                    server = servers.get(backend.server) if backend.server else None
-                    measure(run(backend, server, Path(folder)), chosen.sessions)
-    finally:
-        servers.stop()
+    for running in each(chosen.backends):
+        measure(running, chosen.sessions)
 
 
 if __name__ == "__main__":

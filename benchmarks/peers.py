@@ -16,19 +16,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
-import tempfile
-from collections.abc import Iterable
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from backends import BACKENDS
-from backends import run
-from backends import Running
 from contestants import BARE
 from contestants import bare
 from contestants import cookie
@@ -41,7 +32,8 @@ from contestants import raw
 from contestants import stored_bytes
 from rounds import timed
 from rounds import Timing
-from servers import Servers
+from running import each
+from running import Running
 
 MEASURED = ("memory", "redis", "memcached", "mongodb", "postgresql", "mariadb")
 PATHS = ("untouched", "read", "write")
@@ -103,19 +95,6 @@ def machine() -> str:
         f"Python {platform.python_version()}, {os.cpu_count()} x {processor.strip()}\n"
         f"{', '.join(versions)}"
     )
-
-
-def each(backends: Iterable[str]) -> Iterator[Running]:
-    """These backends, each with its real server, which runs no longer than this."""
-    servers = Servers()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            for backend in BACKENDS:
-                if backend.name in backends:
-                    server = servers.get(backend.server) if backend.server else None
-                    yield run(backend, server, Path(folder))
-    finally:
-        servers.stop()
 
 
 def main() -> None:

@@ -28,10 +28,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from backends import BACKENDS
-from backends import Running
 from contestants import BARE
 from contestants import bare
 from contestants import flask_session
@@ -39,8 +35,10 @@ from contestants import OURS
 from contestants import ours
 from contestants import PEER
 from contestants import Site
-from peers import each
 from peers import machine
+from running import BACKENDS
+from running import each
+from running import Running
 
 SESSIONS, THREADS = 64, 8
 CONNECTIONS = (1, 8, 32)

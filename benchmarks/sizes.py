@@ -14,8 +14,8 @@ import argparse
 
 from peers import compare
 from peers import described
-from peers import each
 from peers import machine
+from running import each
 
 SIZES = (100, 1000, 10_000, 100_000)
 

@@ -21,10 +21,10 @@ from typing import Any
 
 from many_sessions import fill
 from memory_store import times
-from peers import each
 from peers import machine
 from peers import MEASURED
-from peers import Running
+from running import each
+from running import Running
 
 from flask_serverside.testing import new_record
 

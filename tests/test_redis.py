@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -71,25 +73,32 @@ def test_the_server_expires_the_record(store: Any, client: Any) -> None:
     assert 2 * DAY - 1000 < client.pttl(key) <= 2 * DAY
 
 
+@contextlib.contextmanager
+def sending(store: Any, client: Any) -> Iterator[list[str]]:
+    """The commands that the server is sent meanwhile."""
+    sent: list[str] = []
+    with client.monitor() as monitor:
+        yield sent
+        store._client.ping()
+        for command in monitor.listen():
+            if command["command"] == "PING":
+                break
+            if command["client_type"] != "lua":
+                sent.append(command["command"].split()[0])
+
+
 def test_one_key_a_session_and_one_command_an_operation(store: Any, client: Any) -> None:
     record = new_record(store)
     store.create(record)
     store.replace(saved_again(record, b"2"))
     store.touch(record)
     client.ping()
-    with client.monitor() as monitor:
+    with sending(store, client) as sent:
         store.create(fresh := new_record(store))
         store.load(fresh.handle)
         store.replace(saved_again(fresh, b"2"))
         store.touch(fresh)
         store.delete(fresh.handle)
-        store._client.ping()
-        sent = []
-        for command in monitor.listen():
-            if command["command"] == "PING":
-                break
-            if command["client_type"] != "lua":
-                sent.append(command["command"].split()[0])
     assert sent == ["SET", "GET", "EVALSHA", "EVALSHA", "EVALSHA"]
     assert len(client.keys(f"*{record.handle}*")) == 1
 
@@ -101,16 +110,9 @@ def test_a_request_that_reads_is_one_get_and_one_that_saves_one_script_more(
     browser = app.test_client()
     browser.get("/write?_user_id=ada&a=1")
     browser.get("/write?a=2")
-    with client.monitor() as monitor:
+    with sending(app.extensions["flask_serverside"].store, client) as sent:
         browser.get("/read")
         browser.get("/write?a=3")
-        app.extensions["flask_serverside"].store._client.ping()
-        sent = []
-        for command in monitor.listen():
-            if command["command"] == "PING":
-                break
-            if command["client_type"] != "lua":
-                sent.append(command["command"].split()[0])
     assert sent == ["GET", "GET", "EVALSHA"]
 
 
