@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any
 
 from .codec import Codec
@@ -16,6 +18,10 @@ from .subject import subject_of
 
 #: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
 PERMANENT = "_permanent"
+
+Doing = AbstractContextManager[Callable[[], None]]
+
+_NOTHING: Doing = nullcontext(lambda: None)
 
 
 class Draft:
@@ -73,7 +79,7 @@ class Draft:
 
     def encoded(self) -> bytes:
         """The data as bytes; none at all if there is nothing to be kept."""
-        if not self.data or self.data.keys() == {PERMANENT}:
+        if not self.data or (len(self.data) == 1 and PERMANENT in self.data):
             return b""
         return self._codec.encode(self.data)
 
@@ -87,12 +93,12 @@ class Draft:
         self.keep(())
         self.cleared = True
 
-    @contextmanager
-    def doing(self, change: Callable[[], object] | None) -> Iterator[Callable[[], None]]:
+    def doing(self, change: Callable[[], object] | None) -> Doing:
         """Do a change, and undo it if what follows fails. Gives what undoes it."""
-        if change is None:
-            yield lambda: None
-            return
+        return _NOTHING if change is None else self._doing(change)
+
+    @contextmanager
+    def _doing(self, change: Callable[[], object]) -> Iterator[Callable[[], None]]:
         data, kept, cleared, lifetime = self.data, self.kept, self.cleared, self.lifetime
         before = self._codec.encode(data)
 

@@ -57,35 +57,34 @@ class ServerSideSessionInterface(SessionInterface):
             return None
         session = self.session_class(
             services,
-            lambda: self.presented(app, request),
+            lambda: self._presented(services, request),
             Client(request, services.settings),
         )
         if has_request_context():
             after_this_request(_marking(session))
         return session
 
-    def presented(self, app: Flask, request: Request) -> str | None:
+    def _presented(self, services: Services, request: Request) -> str | None:
         """The cookie's value, or the header's, as the client sent it.
 
         With two different ones, nobody can tell which is ours: the server does not learn
         which domain and path a cookie was set for (RFC 6265, 8.6), and another host of the
         same site may have planted one. Then it is as if there were none.
         """
-        services = self._services_for(app)
-        header = services and services.settings.header
-        if header:
+        header = services.settings.header
+        if header is not None:
             return request.headers.get(header) or None
+        name = self.get_cookie_name(services.app)
         # As request.cookies does, which looks for the header among all others first.
-        sent = parse_cookie(request.environ.get("HTTP_COOKIE"))
-        values = set(sent.getlist(self.get_cookie_name(app)))
+        values = set(parse_cookie(request.environ.get("HTTP_COOKIE")).getlist(name))
         if len(values) > 1:
             log.warning(
                 "%d different cookies named %s in one request: none is used. Was "
                 "SESSION_COOKIE_PATH or _DOMAIN changed? Then change the name, too.",
                 len(values),
-                self.get_cookie_name(app),
+                name,
             )
-            tell(session_rejected, app, None, None, reason="ambiguous")
+            tell(session_rejected, services.app, None, None, reason="ambiguous")
         return values.pop() if len(values) == 1 else None
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:

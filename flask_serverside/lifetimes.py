@@ -27,23 +27,19 @@ def deadline_from(now: int, settings: Settings) -> int | None:
     return None if absolute is None else now + int(absolute * 1000)
 
 
-def used(
-    record: Record, now: int, lifetime: int, settings: Settings, at_once: bool = False
-) -> Record:
-    """The record as used now, with its end moved if that is due or its lifetime is a new one.
+def end_after_use(record: Record, now: int, lifetime: int, settings: Settings) -> int:
+    """When the session ends if it is used now: where that is not due, when it ended before.
 
-    :param lifetime: in milliseconds.
-    :param at_once: whether its end moves in any case.
+    :param lifetime: in milliseconds. If it is a new one, the end moves in any case.
     """
-    expires = _end_of(record, now, lifetime)
-    if lifetime == record.lifetime and not at_once and not _is_due(record, expires, settings):
-        expires = record.expires
-    return record._replace(seen=now, expires=expires, lifetime=lifetime)
+    expires = end_of(record, now, lifetime)
+    due = lifetime != record.lifetime or _is_due(record, expires, settings)
+    return expires if due else record.expires
 
 
 def touch_is_due(record: Record, now: int, settings: Settings) -> bool:
     """Whether to extend a session that was only read."""
-    expires = _end_of(record, now, record.lifetime)
+    expires = end_of(record, now, record.lifetime)
     return settings.touch_on_read and _is_due(record, expires, settings)
 
 
@@ -53,7 +49,8 @@ def rotation_is_due(issued: int, now: int, settings: Settings) -> bool:
     return interval is not None and now - issued >= int(interval * 1000)
 
 
-def _end_of(record: Record, now: int, lifetime: int) -> int:
+def end_of(record: Record, now: int, lifetime: int) -> int:
+    """When the session ends if it is used now and each use moves its end."""
     end = now + lifetime
     return end if record.deadline is None else min(end, record.deadline)
 

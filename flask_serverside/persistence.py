@@ -32,9 +32,10 @@ from .identity import handle_of
 from .identity import new_id
 from .identity import successor_of
 from .lifetimes import deadline_from
+from .lifetimes import end_after_use
+from .lifetimes import end_of
 from .lifetimes import rotation_is_due
 from .lifetimes import touch_is_due
-from .lifetimes import used
 from .limit import Limit
 from .payload import Contents
 from .signals import log
@@ -137,12 +138,12 @@ class Persistence:
     @property
     def authenticated(self) -> int:
         """When somebody last proved who they are, in milliseconds since the epoch; 0: never."""
-        stored, somebody = self._stored, self.draft.subject is not None
-        if self.draft.proved is not None and (somebody or self._settings.subject_key is None):
-            return self.draft.proved
-        if stored is None or self._is_another(stored):
-            return self._vault.now() if somebody else 0
-        return stored.contents.authenticated
+        draft, stored, anybody = self.draft, self._stored, self._settings.subject_key is None
+        if draft.proved is not None and (anybody or draft.subject is not None):
+            return draft.proved
+        if stored is not None and not self._is_another(stored):
+            return stored.contents.authenticated
+        return self._vault.now() if draft.subject is not None else 0
 
     def is_fresh(self, within: int) -> bool:
         """Whether that was not longer ago than this, in milliseconds."""
@@ -179,23 +180,14 @@ class Persistence:
             unmoved
             and draft.kept is None
             and draft.proved is None
+            and draft.lifetime in (None, stored.record.lifetime)
             and draft.encoded() == stored.contents.data
-            and self.lifetime == stored.record.lifetime
         )
 
     def _is_as_stored(self, known: Known) -> bool:
-        """Whether this request has changed nothing, nor is anything to be stored anew. So also
-        nobody has signed in or out.
-        """
-        contents, draft = known.contents, self.draft
-        return (
-            self._move is None
-            and not contents.outdated
-            and draft.kept is None
-            and draft.proved is None
-            and draft.lifetime is None
-            and draft.encoded() == contents.data != b""
-        )
+        """Whether this request has changed nothing, nor is anything to be stored anew."""
+        outdated = self._move is not None or known.contents.outdated
+        return not outdated and self._asks_for_nothing(known)
 
     def _is_due(self, known: Known) -> bool:
         """Whether time has passed, so that it is to be extended or given a new id."""
@@ -226,8 +218,7 @@ class Persistence:
         record = self._vault.find(sid)
         if record is None:
             return
-        grace = int(self._settings.rotation_grace * 1000)
-        if record.rotation is not None and self._vault.began >= record.seen + grace:
+        if record.ended and self._is_reused(record):
             self._reused(record)
         elif not self._take(sid, record) and record.ended and not self._vault.rejected:
             self._vault.reject("ended", record.handle, record.subject)
@@ -259,6 +250,10 @@ class Persistence:
             self._owe_cookie(self._known, self._vault.now())
         return True
 
+    def _is_reused(self, tombstone: Record) -> bool:
+        grace = int(self._settings.rotation_grace * 1000)
+        return tombstone.rotation is not None and self._vault.began >= tombstone.seen + grace
+
     def _reused(self, record: Record) -> None:
         """An id is used that was exchanged too long ago. Begin with nothing."""
         ended = False
@@ -286,13 +281,14 @@ class Persistence:
         known = self._known
         if known is not None and self._is_as_stored(known) and not self._is_due(known):
             return  # as at the end of most requests
-        if known is not None and not self.late and not self._is_another(known):
-            issued = known.contents.issued
-            if (
-                rotation_is_due(issued, self._vault.now(), self._settings)
-                and self.draft.encoded()
-            ):
-                self._rotate(known)
+        if (
+            known is not None
+            and rotation_is_due(known.contents.issued, self._vault.now(), self._settings)
+            and not self.late
+            and not self._is_another(known)
+            and self.draft.encoded()
+        ):
+            self._rotate(known)
         try:
             self.save()
         except (SessionTooLarge, StoreError) as error:
@@ -324,8 +320,8 @@ class Persistence:
         """Extend the session, and nothing else."""
         if self._known is None:
             return
-        record = self._known.record
-        touched = used(record, self._vault.now(), record.lifetime, self._settings, at_once=True)
+        record, now = self._known.record, self._vault.now()
+        touched = record._replace(seen=now, expires=end_of(record, now, record.lifetime))
         if self._vault.standing(self._vault.store.touch, touched):
             self._known = self._known._replace(record=touched._replace(token=None))
             if self.draft.permanent:
@@ -384,18 +380,22 @@ class Persistence:
         """Whether somebody has signed in or out, so that a new id is to be given. Who signs
         out where the client cannot be told a new id, signs out all the same.
         """
-        changed = self._settings.regenerate_on_subject_change and self._is_another(known)
+        if not self._settings.regenerate_on_subject_change or not self._is_another(known):
+            return False
         signs_out = self.late and self.draft.subject is None
-        return changed and bool(self.draft.encoded()) and not signs_out
+        return bool(self.draft.encoded()) and not signs_out
 
     def _next(self, known: Known, encoded: bytes) -> Known:
         """The record as it is to be stored: the next version, or a tombstone."""
-        record = known.record
+        record, now, lifetime = known.record, self._vault.now(), self.lifetime
         if not encoded:
-            ended = record.tombstone(self._vault.now(), self._remembered)
-            return known._replace(record=ended)
-        record = self._used(record)._replace(
-            version=record.version + 1, subject=self.draft.subject
+            return known._replace(record=record.tombstone(now, self._remembered))
+        record = record._replace(
+            version=record.version + 1,
+            seen=now,
+            expires=end_after_use(record, now, lifetime, self._settings),
+            lifetime=lifetime,
+            subject=self.draft.subject,
         )
         return self._vault.sealed(
             known.sid, record, known.contents, data=encoded, authenticated=self.authenticated
@@ -413,22 +413,22 @@ class Persistence:
         if stored.record.token is not None:  # that of before
             stored = stored._replace(record=stored.record._replace(token=None))
         self._known = stored
-        moved = stored.record.expires != known.record.expires
-        if (self.draft.permanent and moved) or self.draft.permanent != self._was_permanent:
+        permanent, moved = self.draft.permanent, stored.record.expires != known.record.expires
+        if (permanent and moved) or permanent != self._was_permanent:
             self._owe_cookie(stored)
-        self._was_permanent = self.draft.permanent
+        self._was_permanent = permanent
         self._tell(session_saved, stored.record)
 
     def _create(self, encoded: bytes) -> None:
-        now, subject = self._vault.now(), self.draft.subject
+        now, subject, lifetime = self._vault.now(), self.draft.subject, self.lifetime
         deadline = deadline_from(now, self._settings)
-        record = Record(handle_of(self.sid), b"", 1, now, now, 0, 0, deadline, subject)
+        record = Record(handle_of(self.sid), b"", 1, now, now, 0, lifetime, deadline, subject)
         former = self._former
         if former is not None and not self._is_another(former) and self.draft.proved is None:
             # A new id alone is not a new session: only signing in begins its time anew.
             begun = former.record
             record = record._replace(created=begun.created, deadline=begun.deadline)
-        record = self._used(record)
+        record = record._replace(expires=end_of(record, now, lifetime))
         if former and not self._settings.touch_on_read and self._asks_for_nothing(former):
             record = record._replace(expires=former.record.expires)
         if (self.dead and not self._signs_in(self._tombstone)) or not record.alive(now):
@@ -742,6 +742,3 @@ class Persistence:
             RuntimeWarning,
             stacklevel=2,
         )
-
-    def _used(self, record: Record) -> Record:
-        return used(record, self._vault.now(), self.lifetime, self._settings)

@@ -353,7 +353,7 @@ class ServerSideSession(SessionMixin):
 
     @property
     def _data(self) -> dict[str, Any]:
-        return self._draft.data
+        return self._state.draft.data
 
     @property
     def _draft(self) -> Draft:

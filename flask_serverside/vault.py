@@ -71,7 +71,9 @@ class Vault:
         self._failure: StoreUnavailable | None = None
         self.settings = services.settings
         self.store = services.store
-        #: When the request began, by the store's clock.
+        #: The store's clock: milliseconds since the epoch.
+        self.now = services.store.now
+        #: When the request began.
         self.began = self.now()
         #: Whether what the client has presented was not accepted.
         self.rejected = False
@@ -80,9 +82,6 @@ class Vault:
     def failed(self) -> bool:
         """Whether it could not be reached."""
         return self._failure is not None
-
-    def now(self) -> int:
-        return self.store.now()
 
     # -- what stands there
 
@@ -103,10 +102,12 @@ class Vault:
         """The session in this record, or the one that its id has led to by rotation, if it is
         alive, can be read and is this client's.
         """
-        while record is not None and record.rotation is not None:
+        while record is not None and record.ended:
+            if record.rotation is None:
+                return None
             sid = successor_of(sid, record.rotation, self.settings.id_length)
             record = self.standing(self.store.load, handle_of(sid))
-        if record is None or record.ended:
+        if record is None:
             return None
         try:
             contents = self._services.seal.open(sid, record, self.now())
