@@ -17,6 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 COMMANDS = {
+    "start-up": ["start_up.py"],
     "requests": ["peers.py", "--figures"],
     "sizes": ["sizes.py"],
     "served": ["served.py"],

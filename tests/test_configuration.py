@@ -199,6 +199,40 @@ except ConfigurationError as error:
     assert f"pip install 'flask-serverside[{extra}]'" in said.stdout
 
 
+@pytest.mark.parametrize(
+    ("session_type", "expected"),
+    [
+        ("memory", set()),
+        ("redis", {"redis"}),
+        ("memcached", {"pymemcache"}),
+        ("mongodb", {"pymongo"}),
+        ("sqlalchemy", {"sqlalchemy"}),
+    ],
+)
+def test_only_what_is_configured_is_imported(session_type: str, expected: set[str]) -> None:
+    program = f"""
+import sys
+from flask import Flask
+from flask_serverside import Session
+app = Flask("x")
+app.config["SESSION_TYPE"] = {session_type!r}
+Session(app)
+print(*sys.modules)
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    extras = {
+        "redis",
+        "pymemcache",
+        "pymongo",
+        "sqlalchemy",
+        "cryptography",
+        "zstandard",
+        "lz4",
+    }
+    assert "flask_serverside" in said.stdout, said.stderr
+    assert extras & set(said.stdout.split()) == expected
+
+
 def test_memory_says_once_that_it_is_for_one_process(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
