@@ -204,7 +204,7 @@ class ServerSideSessionInterface(SessionInterface):
 
 
 def _vary_on(header: str, response: Response) -> None:
-    if "Vary" in response.headers:
+    if response.headers.getlist("Vary"):
         response.vary.add(header)
     else:  # as most have none, there is nothing to be parsed
         response.headers.add("Vary", header)

@@ -220,17 +220,9 @@ Session(app)
 print(*sys.modules)
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    extras = {
-        "redis",
-        "pymemcache",
-        "pymongo",
-        "sqlalchemy",
-        "cryptography",
-        "zstandard",
-        "lz4",
-    }
+    drivers = {"redis", "pymemcache", "pymongo", "sqlalchemy"}
     assert "flask_serverside" in said.stdout, said.stderr
-    assert extras & set(said.stdout.split()) == expected
+    assert drivers & set(said.stdout.split()) == expected
 
 
 def test_memory_says_once_that_it_is_for_one_process(

@@ -8,9 +8,9 @@ local function number(bytes)
 end
 
 -- Note in the index of a subject's sessions, a sorted set of handles, until when one lives.
--- Never earlier than it says already: an entry too many does no harm. Entries that are long
--- past are removed, and with the last one the index itself. "Long": some machine's clock may
--- be ahead.
+-- Never earlier than it says already: an entry too many does no harm. When one is added or
+-- lives longer, those that are long past are removed, and with the last one the index itself.
+-- "Long": some machine's clock may be ahead.
 -- expires, now: milliseconds since the epoch; expires 0: the session has ended.
 local LONG = 3600000
 local function note(index, handle, expires, now)
@@ -25,7 +25,8 @@ local function note(index, handle, expires, now)
     redis.call('ZREM', index, handle)
     return
   end
-  if not noted or tonumber(noted) < expires then redis.call('ZADD', index, expires, handle) end
+  if noted and tonumber(noted) >= expires then return end
+  redis.call('ZADD', index, expires, handle)
   redis.call('ZREMRANGEBYSCORE', index, '-inf', now - LONG)
   local left = expires - now + LONG
   if redis.call('PTTL', index) < left then redis.call('PEXPIRE', index, left) end
