@@ -305,7 +305,7 @@ class ServerSideSession(SessionMixin):
         """
         self._not_in_atomic("save")
         if self._loaded:
-            self._storing(lambda state: state.save())
+            self._storing(Persistence.save)
 
     def reload(self) -> None:
         """Forget what this request has changed and not saved, and load the session again.
@@ -315,7 +315,7 @@ class ServerSideSession(SessionMixin):
         """
         self._not_in_atomic("reload")
         if self._loaded:
-            self._storing(lambda state: state.reload())
+            self._storing(Persistence.reload)
 
     def touch(self) -> None:
         """Extend the session now, and nothing else. A read does so when the request ends, at
@@ -347,7 +347,7 @@ class ServerSideSession(SessionMixin):
         if self._loaded and (
             self._refused is None or self._refused != self._persistence.pending
         ):
-            self._storing(lambda state: state.finish())
+            self._storing(Persistence.finish)
 
     # -- within
 

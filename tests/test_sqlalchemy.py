@@ -273,3 +273,9 @@ def test_only_what_broke_a_deadlock_is_tried_again(
         assert store.create(record)
         assert store.load(record.handle) == record
     store.close()
+
+
+def test_a_psycopg_that_would_wait_forever_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psycopg.__version__", "3.1.20")
+    with pytest.raises(ConfigurationError, match=r"pip install 'psycopg>=3\.2'"):
+        make_store("postgresql+psycopg://127.0.0.1/sessions")

@@ -172,6 +172,7 @@ class SQLAlchemyStore(IndexedStore):
                 pool_timeout=self.timeout,
                 hide_parameters=True,
             )
+            limit_waiting(engine, self.timeout)
         except SQLAlchemyError as error:
             raise ConfigurationError(KEY, str(url), f"{ALLOWED} ({error})") from error
         except ImportError as error:
@@ -182,7 +183,6 @@ class SQLAlchemyStore(IndexedStore):
                 f"{error}: pip install {error.name or 'the driver'}, or name another driver "
                 "in the URL, such as postgresql+psycopg:// or mysql+pymysql://.",
             ) from error
-        limit_waiting(engine, self.timeout)
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _log_ahead)
         return engine
@@ -205,7 +205,7 @@ class SQLAlchemyStore(IndexedStore):
         with self._connection() as connection:
             try:
                 row = connection.execute(self._statements.load, {"of": handle}).one_or_none()
-                return None if row is None else _record(row)
+                return None if row is None else _record(handle, *row)
             except _NO_RECORD as error:
                 raise SerializationError(
                     f"What is stored for session {handle} is not a record: {error}"
@@ -231,7 +231,7 @@ class SQLAlchemyStore(IndexedStore):
         """The records of these rows. One that cannot be read makes no other one unreadable."""
         with self._connection() as connection:
             try:
-                records = [_record(row).checked() for row in connection.execute(wanted)]
+                records = [_record(*row).checked() for row in connection.execute(wanted)]
             except (*_NO_RECORD, SerializationError):
                 handles = wanted.with_only_columns(self.table.c.handle)
                 records = [
@@ -393,8 +393,18 @@ def _changing(record: Record) -> dict[str, Any]:
     }
 
 
-def _record(row: Any) -> Record:
-    handle, version, created, seen, expires, lifetime, deadline, subject, payload = row
+def _record(
+    handle: str,
+    version: Any,
+    created: int,
+    seen: int,
+    expires: int,
+    lifetime: Any,
+    deadline: int | None,
+    subject: str | None,
+    payload: Any,
+) -> Record:
+    """From the columns of a row, in the order of the table."""
     if not isinstance(payload, bytes):
         raise TypeError(f"payload is {type(payload).__name__}")
     times = created, seen, expires

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import selectors
 import time
+from collections.abc import Generator
 from typing import Any
 
 import sqlalchemy as sa
 
-#: Unlike select(), poll() takes sockets with any number; Windows has only select().
-_Selector: Any = getattr(selectors, "PollSelector", selectors.SelectSelector)
-
-#: Both selectors and psycopg have 1 for reading and 2 for writing.
-_READ_OR_WRITE = selectors.EVENT_READ | selectors.EVENT_WRITE
+#: The first version of psycopg whose generators are told that nothing is ready yet.
+_TOLD = (3, 2)
 
 
 def limit_waiting(engine: sa.Engine, timeout: float) -> None:
@@ -21,7 +18,11 @@ def limit_waiting(engine: sa.Engine, timeout: float) -> None:
     made and when they wait for an answer. What the URL says goes first.
 
     Drivers that are not named here keep their own limits.
+
+    :raises ImportError: the driver is too old to be given one.
     """
+    if getattr(engine.dialect, "psycopg_version", _TOLD) < _TOLD:
+        raise ImportError("an older psycopg waits without a limit", name="'psycopg>=3.2'")
     whole = max(1, math.ceil(timeout))
     limits: dict[str, dict[str, Any]] = {
         "pysqlite": {"timeout": timeout},
@@ -47,20 +48,21 @@ def _impatient(psycopg: Any, timeout: float) -> Any:
 
     class ImpatientConnection(psycopg.Connection):  # type: ignore[misc]
         def wait(self, waiting: Any, *args: Any, **kwargs: Any) -> Any:
-            """Drive one of psycopg's generators, as the method that this replaces does: it
-            yields what it waits for on the socket, and is sent what is ready.
+            return super().wait(self._limited(waiting), *args, **kwargs)
+
+        def _limited(self, waiting: Any) -> Generator[Any, Any, Any]:
+            """One of psycopg's generators: it yields what it waits for on the socket, and is
+            sent what is ready, or, each tenth of a second, that nothing is.
             """
             give_up_at = time.monotonic() + timeout
             try:
                 wanted = next(waiting)
                 while True:
-                    with _Selector() as selector:
-                        selector.register(self.pgconn.socket, wanted & _READ_OR_WRITE)
-                        ready = selector.select(max(0, give_up_at - time.monotonic()))
-                    if not ready:
+                    ready = yield wanted
+                    if time.monotonic() > give_up_at:
                         self.pgconn.finish()
                         raise psycopg.OperationalError(f"no answer within {timeout} seconds")
-                    wanted = waiting.send(ready[0][1])
+                    wanted = waiting.send(ready)
             except StopIteration as done:
                 return done.value
 
