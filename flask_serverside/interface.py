@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from flask import after_this_request
 from flask import Flask
 from flask import has_request_context
 from flask import Request
@@ -55,14 +53,11 @@ class ServerSideSessionInterface(SessionInterface):
         services = self._services_for(app)
         if services is None:
             return None
-        session = self.session_class(
+        return self.session_class(
             services,
             lambda: self._presented(services, request),
             Client(request, services.settings),
         )
-        if has_request_context():
-            after_this_request(_marking(session))
-        return session
 
     def _presented(self, services: Services, request: Request) -> str | None:
         """The cookie's value, or the header's, as the client sent it.
@@ -87,6 +82,16 @@ class ServerSideSessionInterface(SessionInterface):
             tell(session_rejected, services.app, None, None, reason="ambiguous")
         return values.pop() if len(values) == 1 else None
 
+    def is_null_session(self, obj: object) -> bool:
+        """No session of ours is. Flask asks this right before it saves the session with its
+        request's own response, and whoever saves it with another one, as Flask-SocketIO does,
+        does not ask: this is how the two are told apart.
+        """
+        if not isinstance(obj, ServerSideSession):
+            return super().is_null_session(obj)
+        obj.finishing = True
+        return False
+
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Store what has changed and set the cookie, if there is anything to be done.
 
@@ -104,7 +109,7 @@ class ServerSideSessionInterface(SessionInterface):
             session.finish()
             session.abandoned = False
         except SessionError as error:
-            if not session.finishing:
+            if not session.finishing or not _is_current(session):
                 raise
             _answer_instead(app, response, error)
         self._tell(app, session, response)
@@ -208,16 +213,6 @@ def _vary_on(header: str, response: Response) -> None:
         response.vary.add(header)
     else:  # as most have none, there is nothing to be parsed
         response.headers.add("Vary", header)
-
-
-def _marking(session: ServerSideSession) -> Callable[[Response], Response]:
-    """Tells the session, before it is saved, that Flask is at this request's own response."""
-
-    def mark(response: Response) -> Response:
-        session.finishing = True
-        return response
-
-    return mark
 
 
 def _is_current(session: ServerSideSession) -> bool:

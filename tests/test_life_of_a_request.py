@@ -228,6 +228,21 @@ def test_session_transaction_reads_and_writes(make_app: MakeApp, backend: Runnin
     assert client.get("/read").json == {"a": {"b": [1, 2]}}
 
 
+def test_session_transaction_raises_that_it_was_not_stored(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+
+    def refuse(*_: object) -> bool:
+        raise StoreUnavailable("gone")
+
+    with app.test_client() as client:  # which keeps the context of its last request
+        client.get("/read")
+        monkeypatch.setattr(store_of(app), "create", refuse)
+        with pytest.raises(StoreUnavailable), client.session_transaction() as transaction:
+            transaction["a"] = 1
+
+
 def test_a_streamed_response_reads_the_session(make_app: MakeApp, backend: Running) -> None:
     app = make_app(backend)
 
