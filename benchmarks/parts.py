@@ -1,104 +1,143 @@
-"""Of what a request consists: where the time goes, seen by looking at it a thousand times a second.
+"""Of what a request consists that reads a session: each part timed where it happens.
 
 .. code-block:: text
 
     pip install -e '.[all,bench]'
-    python benchmarks/parts.py [--seconds NUMBER] [BACKEND ...]
+    python benchmarks/parts.py [ROUNDS]
 
-Microseconds of the processor's, or of waiting, a request. py-spy stops the process for a moment
-to look where it is, so the whole is measured before that, and only shared out by what it sees.
+Microseconds a request, medians. One part is timed at a time, in a row of requests of its own, so
+that no stopwatch is in another one's way. What a profiler says of a process that waits for a
+server is not to be trusted: it looks at it when it has just been woken.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
+import gc
+import random
+import statistics
 import sys
-import tempfile
-from collections import Counter
-from pathlib import Path
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from typing import NamedTuple
 
+import redis
 from contestants import bare
 from contestants import ours
 from contestants import raw
-from rounds import timed
+from rounds import ROW
 from running import each
 
-KINDS = {
-    "bare": (lambda _: bare(), "/untouched"),
-    "raw get": (raw, "/get"),
-    "raw get and set": (raw, "/get-and-set"),
-    "read": (ours, "/read"),
-    "write": (ours, "/write"),
-}
-_DRIVERS = ("redis", "hiredis", "pymemcache", "pymongo", "bson", "sqlalchemy", "psycopg", "pymysql")
-#: The first whose mark is in any frame of the stack.
+from flask_serverside import interface
+from flask_serverside.codec import Codec
+from flask_serverside.identity import Identity
+from flask_serverside.interface import ServerSideSessionInterface
+from flask_serverside.payload import Seal
+from flask_serverside.stores import Record
+from flask_serverside.stores import Store
+
+
+class Part(NamedTuple):
+    owner: Any
+    name: str
+
+
+DRIVER = Part(redis.Redis, "execute_command")
+WHOLE = "the whole request"
 PARTS = {
-    "the driver and the server": tuple(f"site-packages/{name}/" for name in _DRIVERS),
-    "our store": ("flask_serverside/stores/",),
-    "the cookie: found, verified": ("_presented (", "flask_serverside/identity.py"),
-    "the data: MessagePack": ("flask_serverside/codec.py",),
-    "its payload: opened, closed": ("flask_serverside/payload.py",),
-    "Vary": ("_vary_on (",),
-    "the session: opened": ("open_session (",),
-    "the session: the rest": ("flask_serverside/",),
-    "Flask, Werkzeug, the view": ("",),
+    "redis-py, and waiting": DRIVER,
+    "session opened": Part(ServerSideSessionInterface, "open_session"),
+    "cookie found": Part(ServerSideSessionInterface, "_presented"),
+    "cookie verified": Part(Identity, "verify"),
+    "record found, all": Part(Store, "find"),
+    "record unpacked": Part(Record, "unpack"),
+    "payload opened": Part(Seal, "open"),
+    "data decoded": Part(Codec, "decode"),
+    "session closed, all": Part(ServerSideSessionInterface, "save_session"),
+    "data encoded": Part(Codec, "encode"),
+    "Vary": Part(interface, "_vary_on"),
 }
 
 
-def sampled(backend: str, kind: str, seconds: int) -> Counter[str]:
-    """Microseconds of each part."""
-    command = [sys.executable, __file__, backend, "--child", kind]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with (
-        tempfile.NamedTemporaryFile() as file,
-        subprocess.Popen(command, text=True, **pipes) as child,
-    ):
-        assert child.stdout is not None
-        whole = float(child.stdout.readline())
-        spy = ["py-spy", "record", "--pid", str(child.pid), "--idle", "--full-filenames"]
-        spy += ["--duration", str(seconds), "--rate", "1000", "--format", "raw"]
-        subprocess.run([*spy, "--output", file.name], check=True, capture_output=True)
-        child.terminate()
-        stacks = Path(file.name).read_text().splitlines()
-    seen: Counter[str] = Counter()
-    for line in stacks:
-        stack, _, number = line.rpartition(" ")
-        if "wsgi_app (" in stack:
-            seen[_part(stack)] += int(number)
-    return Counter({part: number * whole / seen.total() for part, number in seen.items()})
+class Stopwatch:
+    """Around one function at a time."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    @contextmanager
+    def on(self, part: Part | None) -> Iterator[None]:
+        if part is None:
+            yield
+            return
+        former = part.owner.__dict__[part.name]
+        function = getattr(part.owner, part.name)
+        bound = isinstance(former, classmethod)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            began = time.perf_counter_ns()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.taken += time.perf_counter_ns() - began
+
+        setattr(part.owner, part.name, staticmethod(timed) if bound else timed)
+        try:
+            yield
+        finally:
+            setattr(part.owner, part.name, former)
+
+    def row(self, call: Callable[[], object], part: Part | None) -> list[int]:
+        """Nanoseconds of the part, or of the whole, in each of a row of requests."""
+        found = []
+        with self.on(part):
+            for _ in range(ROW):
+                self.taken, began = 0, time.perf_counter_ns()
+                call()
+                found.append(self.taken if part else time.perf_counter_ns() - began)
+        return found
 
 
-def _part(stack: str) -> str:
-    return next(part for part, marks in PARTS.items() if any(mark in stack for mark in marks))
-
-
-def requests(backend: str, kind: str) -> None:
-    """What py-spy watches, until it is ended."""
-    make, path = KINDS[kind]
-    for running in each([backend]):
-        call = make(running).request(path)
-        while True:
-            print(timed({kind: call}, 40)[kind].median, flush=True)
+def measured(
+    calls: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, dict[str, float]]:
+    """Microseconds of each part of each kind of request."""
+    parts: dict[str, Part | None] = {WHOLE: None, **PARTS}
+    watch, found = Stopwatch(), {kind: {name: [] for name in parts} for kind in calls}
+    turns = [(kind, name) for kind in calls for name in parts]
+    for call in calls.values():
+        for _ in range(100):
+            call()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for kind, name in random.sample(turns, len(turns)):
+                found[kind][name] += watch.row(calls[kind], parts[name])
+    finally:
+        gc.enable()
+    return {
+        kind: {name: statistics.median(values) / 1000 for name, values in rows.items()}
+        for kind, rows in found.items()
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=int, default=15)
-    parser.add_argument("--child", choices=KINDS)
-    parser.add_argument("backends", nargs="*", default=["memory", "redis", "postgresql"])
-    chosen = parser.parse_args()
-    if chosen.child:
-        requests(chosen.backends[0], chosen.child)
-    for backend in chosen.backends:
-        kinds = [k for k in KINDS if backend != "memory" or not k.startswith("raw")]
-        columns = {kind: sampled(backend, kind, chosen.seconds) for kind in kinds}
-        print(f"\n{backend:28}" + "".join(f"{kind:>16}" for kind in kinds))
-        for part in PARTS:
-            row = [found[part] for found in columns.values()]
-            if any(row):
-                print(f"{part:28}" + "".join(f"{value:16.1f}" for value in row))
-        print(f"{'all':28}" + "".join(f"{c.total():16.1f}" for c in columns.values()))
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    calls = {"bare": bare().request("/untouched")}
+    for running in each(["memory", "redis"]):
+        calls[f"read, {running.name}"] = ours(running).request("/read")
+        if running.name == "redis":
+            calls["raw get"] = raw(running).request("/get")
+            found = measured(calls, rounds)
+    kinds = ("bare", "read, memory", "raw get", "read, redis")
+    print(f"{'':24}" + "".join(f"{kind:>14}" for kind in kinds))
+    for name in (WHOLE, *PARTS):
+        print(f"{name:24}" + "".join(f"{found[kind][name]:14.1f}" for kind in kinds))
+    rest = (found[kind][WHOLE] - found[kind]["redis-py, and waiting"] for kind in kinds)
+    print(f"{'whole without redis-py':24}" + "".join(f"{value:14.1f}" for value in rest))
 
 
 if __name__ == "__main__":
