@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 COMMANDS = {
     "start-up": ["start_up.py"],
     "requests": ["peers.py", "--figures"],
+    "parts": ["parts.py"],
     "sizes": ["sizes.py"],
     "served": ["served.py"],
     "stored": ["stored.py"],

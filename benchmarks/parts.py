@@ -5,9 +5,9 @@
     pip install -e '.[all,bench]'
     python benchmarks/parts.py [ROUNDS]
 
-Microseconds a request, medians. One part is timed at a time, in a row of requests of its own, so
-that no stopwatch is in another one's way. What a profiler says of a process that waits for a
-server is not to be trusted: it looks at it when it has just been woken.
+Microseconds a request, medians. One part is timed at a time, in a row of requests of its own,
+so that no stopwatch is in another one's way. A profiler that samples is not to be trusted with
+a process that waits for a server: it mostly meets it when it has just been woken.
 """
 
 from __future__ import annotations
