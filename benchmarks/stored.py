@@ -25,6 +25,7 @@ from peers import machine
 from peers import MEASURED
 from running import each
 from running import Running
+from servers import Memcached
 
 from flask_serverside.testing import new_record
 
@@ -99,11 +100,12 @@ def measure(running: Running, most: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--most", type=int, default=100_000)
+    parser.add_argument("--most", type=int, default=1_000_000)
     names = [name for name in MEASURED if name in _BYTES]
     parser.add_argument("backends", nargs="*", default=names, help=", ".join(names))
     chosen = parser.parse_args()
     print(f"{machine()}; {PAYLOAD} bytes a session, each of another subject")
+    Memcached.megabytes = 4096  # else it drops some
     for running in each(chosen.backends):
         measure(running, chosen.most)
 

@@ -190,10 +190,13 @@ class Memcached(Server):
     programs = ("memcached",)
     folders = ("usr/bin", "usr/local/bin", "opt/homebrew/bin")
     greeting = (b"version\r\n", b"VERSION")
+    #: How much it may keep. Its own default.
+    megabytes = 64
 
     def command(self, folder: Path) -> list[str]:
-        user = ["-u", "nobody"] if os.geteuid() == 0 else []
-        return [str(self.program), "-l", "127.0.0.1", "-p", str(self.port), "-U", "0", *user]
+        options = ["-U", "0", "-m", str(self.megabytes)]
+        options += ["-u", "nobody"] if os.geteuid() == 0 else []
+        return [str(self.program), "-l", "127.0.0.1", "-p", str(self.port), *options]
 
     @property
     def url(self) -> str:
