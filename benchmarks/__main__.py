@@ -23,6 +23,7 @@ COMMANDS = {
     "sizes": ["sizes.py"],
     "served": ["served.py"],
     "stored": ["stored.py"],
+    "redis-bytes": ["redis_bytes.py"],
     "memory-store": ["memory_store.py"],
     "hot-session": ["hot_session.py"],
     "many-sessions": ["many_sessions.py"],
