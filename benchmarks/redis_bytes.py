@@ -30,36 +30,36 @@ def bound(size: int) -> float:
     return 1.15 * size + 150
 
 
+def report(store: Any) -> None:
+    client = store._client
+
+    def session(size: int) -> int:
+        record = new_record(store, os.urandom(size))
+        assert store.create(record)
+        return int(client.memory_usage(store.prefix + record.handle))
+
+    def plain(size: int) -> int:
+        key = os.urandom(32)
+        client.set(key, os.urandom(size), px=1000_000)
+        return int(client.memory_usage(key))
+
+    kinds: dict[str, Callable[[int], int]] = {"a session": session, "a plain value": plain}
+    print(f"\n{'payload':>8}{'1.15 x + 150':>15}" + "".join(f"{kind:>15}" for kind in kinds))
+    for size in SHOWN:
+        row = "".join(f"{measure(size):15}" for measure in kinds.values())
+        print(f"{size:8}{bound(size):15.0f}{row}")
+    print(f"\nof {len(MANY)} sizes from {MANY[0]} to {MANY[-1]} bytes:")
+    for kind, measure in kinds.items():
+        found = {size: measure(size) for size in MANY}
+        within = sum(used <= bound(size) for size, used in found.items()) / len(found)
+        factor = statistics.mean((used - 150) / size for size, used in found.items())
+        print(f"{kind}: {within:.0%} within that; in the mean {factor:.3f} x + 150")
+
+
 def main() -> None:
     print(machine())
     for running in each(["redis"]):
-        store = running.make_store()
-        client: Any = store._client
-
-        def ours(size: int) -> int:
-            record = new_record(store, os.urandom(size))
-            assert store.create(record)
-            return int(client.memory_usage(store.prefix + record.handle))
-
-        def plain(size: int) -> int:
-            key = os.urandom(32)
-            client.set(key, os.urandom(size), px=1000_000)
-            return int(client.memory_usage(key))
-
-        kinds: dict[str, Callable[[int], int]] = {"a session": ours, "a plain value": plain}
-        print(
-            f"\n{'payload':>8}{'1.15 x + 150':>15}" + "".join(f"{kind:>15}" for kind in kinds)
-        )
-        for size in SHOWN:
-            row = "".join(f"{measure(size):15}" for measure in kinds.values())
-            print(f"{size:8}{bound(size):15.0f}{row}")
-        print(f"\nof {len(MANY)} sizes from {MANY[0]} to {MANY[-1]} bytes:")
-        for kind, measure in kinds.items():
-            found = {size: measure(size) for size in MANY}
-            within = sum(used <= bound(size) for size, used in found.items()) / len(found)
-            factor = statistics.mean((used - 150) / size for size, used in found.items())
-            print(f"{kind}: {within:.0%} within that; in the mean {factor:.3f} x + 150")
-        store.close()
+        report(running.make_store())
 
 
 if __name__ == "__main__":
