@@ -2,36 +2,46 @@
 
 .. code-block:: text
 
-    apt-get install wrk memcached mariadb-server-core
+    apt-get install wrk valgrind memcached mariadb-server-core
     pip install -e '.[all,bench,dev]'
     python benchmarks [FOLDER]
 
-Takes about half an hour. Leave the machine alone meanwhile.
+Takes about three quarters of an hour. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
 
+import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PROGRAMS = ("wrk", "valgrind")
 COMMANDS = {
     "start-up": ["start_up.py"],
     "requests": ["peers.py", "--figures"],
     "parts": ["parts.py"],
+    "instructions": ["instructions.py"],
     "sizes": ["sizes.py"],
     "served": ["served.py"],
-    "stored": ["stored.py"],
     "redis-bytes": ["redis_bytes.py"],
     "memory-store": ["memory_store.py"],
     "hot-session": ["hot_session.py"],
     "many-sessions": ["many_sessions.py"],
+    "stored": ["stored.py"],
 }
 
 
 def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else HERE.parent / "docs" / "figures")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=HERE.parent / "docs" / "figures"
+    )
+    folder = parser.parse_args().folder
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        parser.error(f"not installed: {', '.join(missing)}")
     folder.mkdir(exist_ok=True)
     for name, (script, *options) in COMMANDS.items():
         where = [str(folder)] if "--figures" in options else []

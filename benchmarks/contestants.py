@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from collections.abc import Iterator
+from itertools import count
 from itertools import cycle
 from typing import Any
 
@@ -21,6 +22,7 @@ Call = Callable[[], object]
 Values = Iterator[bytes]
 
 BARE, RAW, OURS, PEER = "bare", "raw client", "flask-serverside", "Flask-Session"
+TOUCHING, UNREFRESHED = "  when a touch is due", "  without refreshing"
 
 #: What the session holds before anything is measured: about 0.8 kB.
 CART = {f"sku-{n}": {"name": "Darjeeling", "price": 1290 + n, "quantity": 1} for n in range(14)}
@@ -109,18 +111,38 @@ def stored_bytes(site: Site) -> int:
 
 def ours(running: Running, data: Any = None) -> Site:
     def prepare(app: Flask) -> None:
-        app.config.update(running.app_config(SESSION_MEMORY_THRESHOLD=10**9))
+        app.config.update(running.app_config())
         Session(app)
 
     return Site(OURS, prepare, data)
 
 
-def flask_session(running: Running, data: Any = None) -> Site:
-    """With its defaults."""
+def touching(running: Running, data: Any = None) -> Site:
+    """Ours, where each request that reads extends the session, as one in a minute does
+    otherwise.
+    """
+    time = count(2_000_000_000, 0.001)
+
+    def prepare(app: Flask) -> None:
+        app.config.update(running.app_config(SESSION_TOUCH_INTERVAL=0))
+        Session(app).store.clock = lambda: next(time)
+
+    return Site(TOUCHING, prepare, data)
+
+
+def unrefreshed(running: Running) -> Site:
+    """Flask-Session, where a request that only reads does not extend the session."""
+    return flask_session(running, None, UNREFRESHED, SESSION_REFRESH_EACH_REQUEST=False)
+
+
+def flask_session(
+    running: Running, data: Any = None, name: str = PEER, **options: bool
+) -> Site:
+    """With its defaults and these options; the client is ours, and in memory the limit."""
     logging.getLogger("flask_session").setLevel(logging.ERROR)
 
     def prepare(app: Flask) -> None:
-        app.config.update(_CONFIGS[running.name](running.config))
+        app.config.update(_CONFIGS[running.name](running.config), **options)
         if running.backend.group == "sql":
             from flask_sqlalchemy import SQLAlchemy
 
@@ -129,7 +151,7 @@ def flask_session(running: Running, data: Any = None) -> Site:
             app.config["SESSION_SQLALCHEMY_TABLE"] = "flask_session"
         FlaskSession(app)
 
-    return Site(PEER, prepare, data)
+    return Site(name, prepare, data)
 
 
 def _memory(config: Any) -> dict[str, Any]:

@@ -5,8 +5,9 @@
     python benchmarks/hot_session.py [--work MILLISECONDS] [--requests NUMBER]
 
 Each request adds a key of its own after some work, so that all of them overlap. Beside it, in
-turns in the same run, the same with a lock for the whole request, as some libraries have it.
-Workers are processes; the server is started and stopped.
+turns in the same run, the same with a lock for the whole request, as PHP's sessions and Rails'
+with a locking store have it; redis-py's lock is asked for each millisecond. Workers are
+processes; the server is started and stopped.
 """
 
 from __future__ import annotations
@@ -14,17 +15,13 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import redis
 from flask import Flask
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
+from running import machine
 from servers import Redis
 
 from flask_serverside import current_session as session
@@ -82,7 +79,9 @@ def times(make: Callable[[], Flask], requests: int) -> list[float]:
             seconds.append(time.perf_counter() - began)
         results.put(seconds)
 
-    workers = [FORK.Process(target=work, args=[number]) for number in range(WORKERS)]
+    workers = [
+        FORK.Process(target=work, args=[number], daemon=True) for number in range(WORKERS)
+    ]
     for worker in workers:
         worker.start()
     taken = [seconds for _ in workers for seconds in results.get(timeout=60)]
@@ -121,11 +120,13 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, make in kinds.items():
                 taken[name] += times(make, options.requests)
-        print(f"{WORKERS} workers, {options.work:g} ms of work, {server.version}")
+        print(
+            f"{machine()}\n\n{server.version}\n{WORKERS} workers, {options.work:g} ms of work"
+        )
         for name, seconds in taken.items():
             cuts = statistics.quantiles(seconds, n=100)
             print(f"{name}: median {cuts[49] * 1000:.1f} ms, p95 {cuts[94] * 1000:.1f} ms")
-        print(f"trips a request, merged: {trips(server, options.requests, work):.2f}")
+        print(f"trips a request, merged: {trips(server, options.requests, work):.1f}")
     finally:
         server.stop()
 

@@ -21,7 +21,10 @@ from contestants import bare
 from contestants import flask_session
 from contestants import ours
 from contestants import raw
+from peers import MEASURED
+from running import add_backends
 from running import each
+from running import machine
 
 FEW, MANY = 150, 450
 SITES = {"bare": lambda _: bare(), "raw": raw, "ours": ours, "flask-session": flask_session}
@@ -57,15 +60,16 @@ def counted(backend: str, site: str, path: str, number: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("backends", nargs="*", default=["memory"])
+    add_backends(parser, MEASURED, ["memory"])
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--only", help="a site, such as ours")
     chosen = parser.parse_args()
     if chosen.child:
         site, path, number = chosen.child
         return requests(chosen.backends[0], site, path, int(number))
+    print(machine())
     for backend in chosen.backends:
-        print(backend)
+        print(f"\n{backend}")
         for site, path in KINDS:
             if chosen.only not in (None, site):
                 continue

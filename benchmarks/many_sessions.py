@@ -22,9 +22,12 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
+from running import add_backends
 from running import BACKENDS
 from running import each
+from running import machine
 from running import Running
+from running import told
 
 from flask_serverside import current_session as session
 from flask_serverside import Session
@@ -117,7 +120,7 @@ def described(taken: list[float]) -> str:
 def measure(running: Running, number: int) -> None:
     app = make_app(running)
     sessions, store = app.extensions["flask_serverside"], store_of(app)
-    print(f"\n{running.name}")
+    print(f"\n{running.name}{told(running.server)}")
     subjects = number // 2
     whose = (f"user-{n % subjects}" for n in range(number))
     records = [new_record(store, PAYLOAD, subject=subject) for subject in whose]
@@ -127,7 +130,7 @@ def measure(running: Running, number: int) -> None:
         index_memory(store, subjects)
 
     with app.app_context():
-        step = subjects // LISTED
+        step = max(1, subjects // LISTED)
         listed = [
             milliseconds(lambda n=n: list(sessions.list(f"user-{n}")))  # type: ignore[misc]
             for n in range(0, LISTED * step, step)
@@ -183,8 +186,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sessions", type=int, default=100_000)
     names = [b.name for b in BACKENDS if not b.stand_in and b.group != "memcached"]
-    parser.add_argument("backends", nargs="*", default=names, help=", ".join(names))
+    add_backends(parser, names)
     chosen = parser.parse_args()
+    print(machine())
     for running in each(chosen.backends):
         measure(running, chosen.sessions)
 

@@ -1,9 +1,9 @@
-"""Of what a request consists that reads a session: each part timed where it happens.
+"""Of what a request consists that reads or writes a session: parts timed where they happen.
 
 .. code-block:: text
 
-    pip install -e '.[all,bench]'
-    python benchmarks/parts.py [ROUNDS]
+    pip install -e '.[all,bench,dev]'
+    python benchmarks/parts.py [--rounds NUMBER]
 
 Microseconds a request, medians. One part is timed at a time, in a row of requests of its own,
 so that no stopwatch is in another one's way. A profiler that samples is not to be trusted with
@@ -12,10 +12,10 @@ a process that waits for a server: it mostly meets it when it has just been woke
 
 from __future__ import annotations
 
+import argparse
 import gc
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -29,6 +29,7 @@ from contestants import ours
 from contestants import raw
 from rounds import ROW
 from running import each
+from running import machine
 
 from flask_serverside import interface
 from flask_serverside.codec import Codec
@@ -44,20 +45,24 @@ class Part(NamedTuple):
     name: str
 
 
-DRIVER = Part(redis.Redis, "execute_command")
-WHOLE = "the whole request"
+KINDS = ("read", "write")
+DRIVER = "redis-py, and waiting"
+#: What stands further to the right is part of what stands above it.
 PARTS = {
-    "redis-py, and waiting": DRIVER,
+    DRIVER: Part(redis.Redis, "execute_command"),
     "session opened": Part(ServerSideSessionInterface, "open_session"),
     "cookie found": Part(ServerSideSessionInterface, "_presented"),
     "cookie verified": Part(Identity, "verify"),
-    "record found, all": Part(Store, "find"),
-    "record unpacked": Part(Record, "unpack"),
+    "record found": Part(Store, "find"),
+    "  unpacked": Part(Record, "unpack"),
     "payload opened": Part(Seal, "open"),
     "data decoded": Part(Codec, "decode"),
-    "session closed, all": Part(ServerSideSessionInterface, "save_session"),
-    "data encoded": Part(Codec, "encode"),
-    "Vary": Part(interface, "_vary_on"),
+    "session saved": Part(ServerSideSessionInterface, "save_session"),
+    "  data encoded": Part(Codec, "encode"),
+    "  payload closed": Part(Seal, "close"),
+    "  record replaced": Part(Store, "replace"),
+    "    packed": Part(Record, "pack"),
+    "  Vary": Part(interface, "_vary_on"),
 }
 
 
@@ -68,10 +73,7 @@ class Stopwatch:
         self.taken = 0
 
     @contextmanager
-    def on(self, part: Part | None) -> Iterator[None]:
-        if part is None:
-            yield
-            return
+    def on(self, part: Part) -> Iterator[None]:
         former = part.owner.__dict__[part.name]
         function = getattr(part.owner, part.name)
         bound = isinstance(former, classmethod)
@@ -89,55 +91,63 @@ class Stopwatch:
         finally:
             setattr(part.owner, part.name, former)
 
-    def row(self, call: Callable[[], object], part: Part | None) -> list[int]:
-        """Nanoseconds of the part, or of the whole, in each of a row of requests."""
-        found = []
+    def row(self, call: Callable[[], object], part: Part) -> Iterator[tuple[int, int]]:
+        """Nanoseconds of the part and of all else, in each of a row of requests."""
         with self.on(part):
             for _ in range(ROW):
                 self.taken, began = 0, time.perf_counter_ns()
                 call()
-                found.append(self.taken if part else time.perf_counter_ns() - began)
-        return found
+                whole = time.perf_counter_ns() - began
+                yield self.taken, whole - self.taken
 
 
-def measured(
-    calls: dict[str, Callable[[], object]], rounds: int
-) -> dict[str, dict[str, float]]:
-    """Microseconds of each part of each kind of request."""
-    parts: dict[str, Part | None] = {WHOLE: None, **PARTS}
-    watch, found = Stopwatch(), {kind: {name: [] for name in parts} for kind in calls}
-    turns = [(kind, name) for kind in calls for name in parts]
+#: Of each kind of request and each part of it, microseconds of the part and of all else.
+Table = dict[str, dict[str, tuple[float, float]]]
+
+
+def measured(calls: dict[str, Callable[[], object]], rounds: int) -> Table:
+    watch = Stopwatch()
+    times: dict[tuple[str, str], list[tuple[int, int]]]
+    times = {(kind, name): [] for kind in calls for name in PARTS}
     for call in calls.values():
         for _ in range(100):
             call()
-    gc.collect()
     gc.disable()
     try:
         for _ in range(rounds):
-            for kind, name in random.sample(turns, len(turns)):
-                found[kind][name] += watch.row(calls[kind], parts[name])
+            gc.collect()
+            for kind, name in random.sample(list(times), len(times)):
+                times[kind, name] += watch.row(calls[kind], PARTS[name])
     finally:
         gc.enable()
-    return {
-        kind: {name: statistics.median(values) / 1000 for name, values in rows.items()}
-        for kind, rows in found.items()
-    }
+    found: Table = {kind: {} for kind in calls}
+    for (kind, name), taken in times.items():
+        part, rest = (statistics.median(values) / 1000 for values in zip(*taken, strict=True))
+        found[kind][name] = part, rest
+    return found
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=60)
+    rounds = parser.parse_args().rounds
     calls = {"bare": bare().request("/untouched")}
     for running in each(["memory", "redis"]):
-        calls[f"read, {running.name}"] = ours(running).request("/read")
-        if running.name == "redis":
-            calls["raw get"] = raw(running).request("/get")
+        on_server = running.name == "redis"
+        if on_server:
+            client = raw(running)
+            calls |= {"get": client.request("/get"), "get, set": client.request("/get-and-set")}
+        site = ours(running)
+        calls |= {f"{kind}, {running.name}": site.request(f"/{kind}") for kind in KINDS}
+        if on_server:
             found = measured(calls, rounds)
-    kinds = ("bare", "read, memory", "raw get", "read, redis")
-    print(f"{'':24}" + "".join(f"{kind:>14}" for kind in kinds))
-    for name in (WHOLE, *PARTS):
-        print(f"{name:24}" + "".join(f"{found[kind][name]:14.1f}" for kind in kinds))
-    rest = (found[kind][WHOLE] - found[kind]["redis-py, and waiting"] for kind in kinds)
-    print(f"{'whole without redis-py':24}" + "".join(f"{value:14.1f}" for value in rest))
+    print(f"{machine()}\n\n{'':22}" + "".join(f"{kind:>15}" for kind in found))
+    for name in PARTS:
+        print(f"{name:22}" + "".join(f"{row[name][0]:15.1f}" for row in found.values()))
+    print(
+        f"{'all but redis-py':22}"
+        + "".join(f"{row[DRIVER][1]:15.1f}" for row in found.values())
+    )
 
 
 if __name__ == "__main__":

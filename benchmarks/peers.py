@@ -2,21 +2,18 @@
 
 .. code-block:: text
 
-    pip install -e '.[all,bench]'
+    pip install -e '.[all,bench,dev]'
     python benchmarks/peers.py [--rounds NUMBER] [--figures FOLDER] [BACKEND ...]
 
-All of a backend's calls take turns in one run, and are medians in microseconds over a bare
-application's, with the quarters below and above. The raw client's are those of a request
-without a session that gets, or gets and sets, as many bytes. The servers are started and
-stopped.
+All of a backend's calls take turns in one run. Figures are microseconds over a request to a
+bare application, and ratios, each taken in every round: medians, and the quarters below and
+above. The raw client's are those of a request without a session that gets, or gets and sets,
+as many bytes. The servers are started and stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,84 +27,83 @@ from contestants import PEER
 from contestants import RAW
 from contestants import raw
 from contestants import stored_bytes
+from contestants import TOUCHING
+from contestants import touching
+from contestants import UNREFRESHED
+from contestants import unrefreshed
+from rounds import over
+from rounds import ratio
+from rounds import Spread
 from rounds import timed
-from rounds import Timing
+from running import add_backends
 from running import each
+from running import machine
 from running import Running
+from running import told
 
 MEASURED = ("memory", "redis", "memcached", "mongodb", "postgresql", "mariadb")
 PATHS = ("untouched", "read", "write")
 
-#: Of each site, how long each kind of request takes.
-Table = dict[str, dict[str, Timing]]
+#: Of each site and kind of request, how long it takes in each round.
+Table = dict[tuple[str, str], list[float]]
 
 
 def compare(running: Running, rounds: int, data: Any = None) -> Table:
-    sites = [ours(running, data), flask_session(running, data)]
-    if data is None:
-        sites.append(cookie())
-    client = raw(running, stored_bytes(sites[0]))
-    calls = {(BARE, "untouched"): bare().request("/untouched")}
-    calls |= {
+    ours_, peer = ours(running, data), flask_session(running, data)
+    others = [cookie(), unrefreshed(running)] if data is None else []
+    client = raw(running, stored_bytes(ours_))
+    calls = {
+        (BARE, "untouched"): bare().request("/untouched"),
         (RAW, "read"): client.request("/get"),
         (RAW, "write"): client.request("/get-and-set"),
+        (TOUCHING, "read"): touching(running, data).request("/read"),
     }
-    calls |= {(s.name, path): s.request(f"/{path}") for s in sites for path in PATHS}
-    table: Table = {}
-    for (name, path), timing in timed(calls, rounds).items():
-        table.setdefault(name, {})[path] = timing
-    return table
+    calls |= {
+        (site.name, path): site.request(f"/{path}")
+        for site in (ours_, peer, *others)
+        for path in PATHS
+    }
+    return timed(calls, rounds)
 
 
 def over_bare(table: Table) -> Table:
-    base = table[BARE]["untouched"].median
-    return {
-        name: {path: timing.less(base) for path, timing in row.items()}
-        for name, row in table.items()
-        if name != BARE
-    }
+    bare_ = table[BARE, "untouched"]
+    return {kind: over(rows, bare_) for kind, rows in table.items() if kind[0] != BARE}
 
 
 def described(name: str, table: Table) -> str:
-    over = over_bare(table)
+    found = over_bare(table)
     lines = [
-        f"{name}, over a bare request of {table[BARE]['untouched']}",
-        f"  {'':18}{''.join(f'{path:>22}' for path in PATHS)}",
+        f"{name}, over a bare request of {Spread.of(table[BARE, 'untouched']):.1}",
+        f"  {'':28}{''.join(f'{path:>22}' for path in PATHS)}",
     ]
-    for site, row in over.items():
-        cells = "".join(f"{row.get(path, ''):>22}" for path in PATHS)
-        lines.append(f"  {site:18}{cells}")
-    mine, client, peer = (over[site] for site in (OURS, RAW, PEER))
-    ratios = [mine[path].median / client[path].median for path in PATHS[1:]]
-    peers = [peer[path].median / mine[path].median for path in PATHS[1:]]
-    if not name.startswith("memory"):  # where a get takes next to nothing
-        lines.append("  a read is {:.2f} gets, a write {:.2f} gets and sets".format(*ratios))
-    lines.append("  Flask-Session's read is {:.1f} of ours, its write {:.1f}".format(*peers))
+    for site in (RAW, OURS, TOUCHING, PEER, UNREFRESHED, "Flask's cookie"):
+        cells = "".join(_cell(found.get((site, path))) for path in PATHS)
+        if cells.strip():
+            lines.append(f"  {site:28}{cells}".rstrip())
+    for one, other in ((OURS, RAW), (PEER, OURS)):
+        if other != RAW or not name.startswith("memory"):  # where a get takes nothing
+            read, write = (ratio(found[one, path], found[other, path]) for path in PATHS[1:])
+            lines.append(f"  {f'{one} / {other}':50}{read:22.2}{write:22.2}")
     return "\n".join(lines)
 
 
-def machine() -> str:
-    packages = ("flask", "werkzeug", "flask-session", "redis", "pymemcache", "pymongo")
-    versions = (f"{name} {version(name)}" for name in (*packages, "psycopg", "sqlalchemy"))
-    with open("/proc/cpuinfo") as file:
-        [processor, *_] = (line.split(": ")[1] for line in file if "model name" in line)
-    return (
-        f"Python {platform.python_version()}, {os.cpu_count()} x {processor.strip()}\n"
-        f"{', '.join(versions)}"
-    )
+def _cell(rows: list[float] | None) -> str:
+    return f"{Spread.of(rows):22.1}" if rows else " " * 22
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--figures", type=Path, help="a folder to draw the plot in")
-    parser.add_argument("backends", nargs="*", default=MEASURED, help=", ".join(MEASURED))
+    add_backends(parser, MEASURED)
     chosen = parser.parse_args()
     tables = {}
     print(machine())
     for running in each(chosen.backends):
         tables[running.name] = compare(running, chosen.rounds)
-        print(f"\n{described(running.name, tables[running.name])}", flush=True)
+        title = running.name + told(running.server)
+        print(f"\n{described(title, tables[running.name])}", flush=True)
     if chosen.figures:
         chosen.figures.mkdir(exist_ok=True)
         draw({name: over_bare(t) for name, t in tables.items()}, chosen.figures)
@@ -125,7 +121,12 @@ def draw(tables: dict[str, Table], folder: Path) -> None:
     for axis, path in zip(axes, PATHS[1:], strict=True):
         for number, site in enumerate(sites):
             places = [place + (number - 1) * 0.27 for place in range(len(tables))]
-            axis.bar(places, [t[site][path].median for t in tables.values()], 0.25, label=site)
+            spreads = [Spread.of(table[site, path]) for table in tables.values()]
+            heights = [spread.median for spread in spreads]
+            below = [spread.median - spread.quarter for spread in spreads]
+            above = [spread.three_quarters - spread.median for spread in spreads]
+            bars = {"yerr": (below, above), "error_kw": {"elinewidth": 0.8}}
+            axis.bar(places, heights, 0.25, label=site, **bars)
         axis.set_xticks(range(len(tables)), tables, rotation=20)
         axis.set_title(path)
     axes[0].set_ylabel("microseconds over a request without a session")

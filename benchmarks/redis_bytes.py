@@ -16,8 +16,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from peers import machine
 from running import each
+from running import machine
 
 from flask_serverside.testing import new_record
 

@@ -3,7 +3,7 @@
 .. code-block:: text
 
     apt-get install wrk
-    pip install -e '.[all,bench]'
+    pip install -e '.[all,bench,dev]'
     python benchmarks/served.py [--seconds NUMBER] [--rounds NUMBER] [BACKEND ...]
 
 One worker with eight threads, and everything on one machine: what wrk and the server of the
@@ -35,10 +35,13 @@ from contestants import OURS
 from contestants import ours
 from contestants import PEER
 from contestants import Site
-from peers import machine
+from peers import MEASURED
+from running import add_backends
 from running import BACKENDS
 from running import each
+from running import machine
 from running import Running
+from running import told
 
 SESSIONS, THREADS = 64, 8
 CONNECTIONS = (1, 8, 32)
@@ -92,13 +95,19 @@ def gunicorn(name: str, running: Running) -> Iterator[int]:
     )
     try:
         deadline = time.monotonic() + 20
-        while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
-            assert time.monotonic() < deadline, "gunicorn does not start"
+        while not _answers(port):
+            assert process.poll() is None, "gunicorn does not start"
+            assert time.monotonic() < deadline, "gunicorn does not answer"
             time.sleep(0.05)
         yield port
     finally:
         process.terminate()
         process.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def load(port: int, path: str, cookies: list[str], connections: int, seconds: int) -> Load:
@@ -125,9 +134,10 @@ def measure(running: Running, seconds: int, rounds: int) -> None:
     for name in (OURS, PEER):
         made = site(name, running)
         cookies[name] = [made.fill() for _ in range(SESSIONS)]
-    print(f"\n{running.name}: requests a second (the least and the most); ms, median and 99 %")
+    print(f"\n{running.name}{told(running.server)}")
+    print("requests a second (the least and the most); ms, median and 99 %")
     for connections in CONNECTIONS:
-        print(f"  {connections} connections")
+        print(f"  connections: {connections}")
         loads: dict[tuple[str, str], list[Load]] = {kind: [] for kind in KINDS}
         for _ in range(rounds):
             for name, path in KINDS:
@@ -150,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("backends", nargs="*", default=["redis"])
+    add_backends(parser, MEASURED[1:], ["redis"])
     chosen = parser.parse_args()
     print(f"{machine()}; gunicorn with one worker and {THREADS} threads")
     for running in each(chosen.backends):

@@ -2,7 +2,7 @@
 
 .. code-block:: text
 
-    pip install -e '.[all,bench]'
+    pip install -e '.[all,bench,dev]'
     python benchmarks/sizes.py [--rounds NUMBER] [BACKEND ...]
 
 As in peers.py; Flask's cookie does not hold that much.
@@ -14,8 +14,10 @@ import argparse
 
 from peers import compare
 from peers import described
-from peers import machine
+from peers import MEASURED
+from running import add_backends
 from running import each
+from running import machine
 
 SIZES = (100, 1000, 10_000, 100_000)
 
@@ -23,7 +25,7 @@ SIZES = (100, 1000, 10_000, 100_000)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("backends", nargs="*", default=["memory", "redis"])
+    add_backends(parser, MEASURED, ["memory", "redis"])
     chosen = parser.parse_args()
     print(machine())
     for running in each(chosen.backends):

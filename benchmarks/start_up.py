@@ -2,22 +2,28 @@
 
 .. code-block:: text
 
-    python benchmarks/start_up.py [ROUNDS]
+    python benchmarks/start_up.py [--rounds NUMBER]
 
-Milliseconds of a whole process, the kinds in turn. Python compiles a package when it is
-installed or first imported; what that takes is not in here.
+Milliseconds of a whole process over one that imports Flask alone, in random order: the
+difference in each round, its median, and the quarters below and above. Python compiles a
+package when it is installed or first imported; what that takes is not in here.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import statistics
+import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+
+from rounds import over
+from rounds import Spread
+from running import machine
 
 STORES = ("memory", "redis", "memcached", "mongodb", "sqlalchemy")
 PROGRAMS = {
@@ -31,7 +37,9 @@ PROGRAMS = {
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 25
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
     times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     with tempfile.TemporaryDirectory() as compiled:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
@@ -43,12 +51,13 @@ def main() -> None:
         for program in PROGRAMS.values():
             start(program)
         for _ in range(rounds):
-            for name, program in PROGRAMS.items():
-                times[name].append(_milliseconds(start, program))
-    bare = statistics.median(times["Flask"])
-    print(f"{'Flask':24} {bare:6.1f}")
-    for name, taken in list(times.items())[1:]:
-        print(f"{name:24} {statistics.median(taken) - bare:+6.1f}")
+            for name in random.sample(list(PROGRAMS), len(PROGRAMS)):
+                times[name].append(_milliseconds(start, PROGRAMS[name]))
+    print(machine())
+    flask = times.pop("Flask")
+    print(f"\n{'Flask':24}{Spread.of(flask):22.1}")
+    for name, taken in times.items():
+        print(f"{name:24}{Spread.of(over(taken, flask)):22.1}")
 
 
 def _milliseconds(function: Callable[..., object], *arguments: Any) -> float:

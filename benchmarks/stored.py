@@ -5,8 +5,8 @@
     python benchmarks/stored.py [--most NUMBER] [BACKEND ...]
 
 The store alone, without a request, on real servers. Bytes are what the server says it has more
-than before: of memory on Redis, Memcached and MongoDB (before it is compressed on the disk),
-of the table with its indexes on PostgreSQL and MariaDB. For the memory store see
+than before: of memory on Redis and Memcached, of data before it is compressed and of indexes on
+MongoDB, of the table with its indexes on PostgreSQL and MariaDB. For the memory store see
 memory_store.py.
 """
 
@@ -15,17 +15,17 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import statistics
 from collections.abc import Callable
 from typing import Any
 
 from many_sessions import fill
 from memory_store import times
-from peers import machine
-from peers import MEASURED
+from rounds import Spread
+from running import add_backends
 from running import each
+from running import machine
 from running import Running
-from servers import Memcached
+from running import told
 
 from flask_serverside.testing import new_record
 
@@ -38,7 +38,9 @@ def _redis(store: Any) -> int:
 
 
 def _memcached(store: Any) -> int:
-    return int(store._client("").stats()[b"bytes"])
+    told: dict[bytes, int] = store._client("").stats("slabs")
+    slabs = {key.partition(b":")[0] for key in told if key.endswith(b":used_chunks")}
+    return sum(told[s + b":chunk_size"] * told[s + b":used_chunks"] for s in slabs)
 
 
 def _mongodb(store: Any) -> int:
@@ -71,7 +73,8 @@ _BYTES: dict[str, Callable[[Any], int]] = {
 def measure(running: Running, most: int) -> None:
     store = running.make_store()
     store.create(new_record(store))
-    print(f"\n{running.name}: microseconds of a load and a save, bytes of a session")
+    print(f"\n{running.name}{told(running.server)}")
+    print(f"  {'sessions':>9}{'load, us':>20}{'save, us':>20}{'bytes':>8}")
     handles: list[str] = []
     before, number = _BYTES[running.name](store), 1000
     while number <= most:
@@ -82,16 +85,15 @@ def measure(running: Running, most: int) -> None:
         fill(store, records)
         some = random.sample(handles, SAMPLE)
         loads = times(store.load, some)
+        found = [record for record in map(store.load, some) if record is not None]
+        assert len(found) == SAMPLE, "the server has dropped some"
         changed = [
-            r._replace(version=r.version + 1, payload=os.urandom(PAYLOAD))
-            for r in map(store.load, some)
-            if r
+            r._replace(version=r.version + 1, payload=os.urandom(PAYLOAD)) for r in found
         ]
         saves = times(store.replace, changed)
         used = (_BYTES[running.name](store) - before) / number
         print(
-            f"  {number:9}{statistics.median(loads):8.0f}{statistics.median(saves):8.0f}"
-            f"{used:8.0f}",
+            f"  {number:9}{Spread.of(loads):20.1}{Spread.of(saves):20.1}{used:8.0f}",
             flush=True,
         )
         number *= 10
@@ -101,11 +103,9 @@ def measure(running: Running, most: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--most", type=int, default=1_000_000)
-    names = [name for name in MEASURED if name in _BYTES]
-    parser.add_argument("backends", nargs="*", default=names, help=", ".join(names))
+    add_backends(parser, list(_BYTES))
     chosen = parser.parse_args()
     print(f"{machine()}; {PAYLOAD} bytes a session, each of another subject")
-    Memcached.megabytes = 4096  # else it drops some
     for running in each(chosen.backends):
         measure(running, chosen.most)
 

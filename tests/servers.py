@@ -36,6 +36,8 @@ class Server:
     wheel: tuple[str, str] | None = None
     #: Refuses to run as root.
     refuses_root = False
+    #: How much memory it is given, where it has to be told.
+    megabytes = 64
 
     def __init__(self) -> None:
         self.port = 0
@@ -190,8 +192,6 @@ class Memcached(Server):
     programs = ("memcached",)
     folders = ("usr/bin", "usr/local/bin", "opt/homebrew/bin")
     greeting = (b"version\r\n", b"VERSION")
-    #: How much it may keep. Its own default.
-    megabytes = 64
 
     def command(self, folder: Path) -> list[str]:
         options = ["-U", "0", "-m", str(self.megabytes)]
@@ -210,7 +210,8 @@ class MongoDB(Server):
     wheel = ("fiftyone", "db/bin/mongod")
 
     def command(self, folder: Path) -> list[str]:
-        options = ["--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--quiet"]
+        cache = str(max(256, self.megabytes) / 1024)
+        options = ["--nounixsocket", "--wiredTigerCacheSizeGB", cache, "--quiet"]
         options += ["--setParameter", "ttlMonitorSleepSecs=1"]  # a minute by default
         address = ["--bind_ip", "127.0.0.1", "--port", str(self.port)]
         return [str(self.program), "--dbpath", str(folder), *address, *options]
@@ -308,7 +309,7 @@ class MariaDB(Server):
             "--bind-address=127.0.0.1",
             "--skip-grant-tables",
             "--skip-networking=0",
-            "--innodb-buffer-pool-size=32M",
+            f"--innodb-buffer-pool-size={self.megabytes}M",
             *user,
         ]
 

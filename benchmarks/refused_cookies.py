@@ -2,7 +2,7 @@
 
 .. code-block:: text
 
-    python benchmarks/timing.py [samples]
+    python benchmarks/refused_cookies.py [--samples NUMBER]
 
 Prints medians, in microseconds, of samples taken in random order. The first kind is measured
 twice: what differs by no more than these two do does not differ.
@@ -10,10 +10,10 @@ twice: what differs by no more than these two do does not differ.
 
 from __future__ import annotations
 
+import argparse
 import random
 import secrets
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -87,6 +87,8 @@ def lookups(samples: int) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    samples = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--samples", type=int, default=20_000)
+    samples = parser.parse_args().samples
     show("Verifying a signature that is wrong in one character:", signatures(samples))
     show("A request with an id that is not stored, or has expired:", lookups(samples // 5))
