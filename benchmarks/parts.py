@@ -51,7 +51,7 @@ DRIVER = "redis-py, and waiting"
 PARTS = {
     DRIVER: Part(redis.Redis, "execute_command"),
     "session opened": Part(ServerSideSessionInterface, "open_session"),
-    "cookie found": Part(ServerSideSessionInterface, "_presented"),
+    "cookie found": Part(ServerSideSessionInterface, "presented"),
     "cookie verified": Part(Identity, "verify"),
     "record found": Part(Store, "find"),
     "  unpacked": Part(Record, "unpack"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from flask import after_this_request
 from flask import Flask
 from flask import has_request_context
 from flask import Request
@@ -53,23 +55,27 @@ class ServerSideSessionInterface(SessionInterface):
         services = self._services_for(app)
         if services is None:
             return None
-        return self.session_class(
+        session = self.session_class(
             services,
-            lambda: self._presented(services, request),
+            lambda: self.presented(app, request),
             Client(request, services.settings),
         )
+        if has_request_context():
+            after_this_request(_marking(session))
+        return session
 
-    def _presented(self, services: Services, request: Request) -> str | None:
+    def presented(self, app: Flask, request: Request) -> str | None:
         """The cookie's value, or the header's, as the client sent it.
 
         With two different ones, nobody can tell which is ours: the server does not learn
         which domain and path a cookie was set for (RFC 6265, 8.6), and another host of the
         same site may have planted one. Then it is as if there were none.
         """
-        header = services.settings.header
-        if header is not None:
+        services = self._services_for(app)
+        header = services and services.settings.header
+        if header:
             return request.headers.get(header) or None
-        name = self.get_cookie_name(services.app)
+        name = self.get_cookie_name(app)
         # As request.cookies does, which looks for the header among all others first.
         values = set(parse_cookie(request.environ.get("HTTP_COOKIE")).getlist(name))
         if len(values) > 1:
@@ -79,18 +85,8 @@ class ServerSideSessionInterface(SessionInterface):
                 len(values),
                 name,
             )
-            tell(session_rejected, services.app, None, None, reason="ambiguous")
+            tell(session_rejected, app, None, None, reason="ambiguous")
         return values.pop() if len(values) == 1 else None
-
-    def is_null_session(self, obj: object) -> bool:
-        """No session of ours is. Flask asks this right before it saves the session with its
-        request's own response, and whoever saves it with another one, as Flask-SocketIO does,
-        does not ask: this is how the two are told apart.
-        """
-        if not isinstance(obj, ServerSideSession):
-            return super().is_null_session(obj)
-        obj.finishing = True
-        return False
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Store what has changed and set the cookie, if there is anything to be done.
@@ -109,7 +105,7 @@ class ServerSideSessionInterface(SessionInterface):
             session.finish()
             session.abandoned = False
         except SessionError as error:
-            if not session.finishing or not _is_current(session):
+            if not session.finishing:
                 raise
             _answer_instead(app, response, error)
         self._tell(app, session, response)
@@ -213,6 +209,16 @@ def _vary_on(header: str, response: Response) -> None:
         response.vary.add(header)
     else:  # as most have none, there is nothing to be parsed
         response.headers.add("Vary", header)
+
+
+def _marking(session: ServerSideSession) -> Callable[[Response], Response]:
+    """Tells the session, before it is saved, that Flask is at this request's own response."""
+
+    def mark(response: Response) -> Response:
+        session.finishing = True
+        return response
+
+    return mark
 
 
 def _is_current(session: ServerSideSession) -> bool:

@@ -110,7 +110,7 @@ class Vault:
         if record is None:
             return None
         try:
-            contents = self._services.seal.open(sid, record, self.began)
+            contents = self._services.seal.open(sid, record, self.now())
             data = self._services.codec.decode(contents.data)
             subject = subject_of(data, self.settings.subject_key)
         except SerializationError as error:

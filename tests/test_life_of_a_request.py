@@ -8,9 +8,13 @@ from collections.abc import Callable
 import pytest
 from backends import Running
 from flask import Flask
+from flask import Request
 from flask import request
+from flask import Response
 from flask import session
 from flask import stream_with_context
+from flask.sessions import SessionInterface
+from flask.sessions import SessionMixin
 
 from flask_serverside import ConfigurationError
 from flask_serverside import ServerSideSessionInterface
@@ -241,6 +245,32 @@ def test_session_transaction_raises_that_it_was_not_stored(
         monkeypatch.setattr(store_of(app), "create", refuse)
         with pytest.raises(StoreUnavailable), client.session_transaction() as transaction:
             transaction["a"] = 1
+
+
+def test_an_interface_that_passes_everything_on_may_stand_before_ours(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    ours = app.session_interface
+
+    class Wrapper(SessionInterface):
+        def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
+            return ours.open_session(app, request)
+
+        def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+            ours.save_session(app, session, response)
+
+    app.session_interface = Wrapper()
+    client = app.test_client()
+    client.get("/write?a=1")
+    assert client.get("/read").json == {"a": "1"}
+
+    def refuse(*_: object) -> bool:
+        raise StoreUnavailable("gone")
+
+    assert isinstance(ours, ServerSideSessionInterface)
+    monkeypatch.setattr(ours.store, "replace", refuse)
+    assert client.get("/write?a=2").status_code == 503
 
 
 def test_a_streamed_response_reads_the_session(make_app: MakeApp, backend: Running) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable
 
@@ -105,6 +106,24 @@ def test_a_server_that_never_answers_a_new_connection_gives_503(
     # libpq takes any limit on connecting below two seconds for two seconds.
     limit = 2 if proxied[0].name == "postgresql" else TIMEOUT
     assert 0.9 * limit < seconds < limit + MARGIN
+
+
+def test_whoever_interrupts_does_not_wait_for_the_limit(proxied: Line) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with contextlib.closing(proxied[0].make_store(timeout=2 * TIMEOUT)) as store:
+        store.create(new_record(store))
+        proxied[1].freeze()
+        former = signal.signal(signal.SIGALRM, interrupt)  # as SIGINT's, which may be ignored
+        try:
+            began = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                store.load("0" * 64)
+            assert time.monotonic() - began < TIMEOUT
+        finally:
+            signal.signal(signal.SIGALRM, former)
 
 
 @pytest.mark.parametrize("path", ["/cut-then-write", "/freeze-then-write"])

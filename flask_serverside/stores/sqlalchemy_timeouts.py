@@ -47,12 +47,16 @@ def _impatient(psycopg: Any, timeout: float) -> Any:
     """
 
     class ImpatientConnection(psycopg.Connection):  # type: ignore[misc]
-        def wait(self, waiting: Any, *args: Any, **kwargs: Any) -> Any:
-            return super().wait(self._limited(waiting), *args, **kwargs)
+        def wait(self, waiting: Any, interval: float = 0.1, **_: Any) -> Any:
+            """As the method that this replaces, except that Ctrl-C does not wait, too, for the
+            server to cancel what it is at: the pool drops the connection.
+            """
+            limited = self._limited(waiting)
+            return psycopg.waiting.wait(limited, self.pgconn.socket, interval=interval)
 
         def _limited(self, waiting: Any) -> Generator[Any, Any, Any]:
             """One of psycopg's generators: it yields what it waits for on the socket, and is
-            sent what is ready, or, each tenth of a second, that nothing is.
+            sent what is ready or, after each interval, that nothing is.
             """
             give_up_at = time.monotonic() + timeout
             try:
