@@ -182,7 +182,7 @@ class Persistence:
         """Whether somebody has signed in or out since it was stored."""
         return self.draft.subject != stored.subject or self.draft.begun_anew
 
-    def _asks_for_nothing(self, stored: Known) -> bool:
+    def _asks_for_nothing(self, stored: Known, encoded: bytes) -> bool:
         """Whether all that was asked for is what has been asked for before."""
         draft, unmoved = self.draft, self._move is None or self._move.rotation != b""
         return (
@@ -190,13 +190,13 @@ class Persistence:
             and draft.kept is None
             and draft.proved is None
             and draft.lifetime in (None, stored.record.lifetime)
-            and draft.encoded() == stored.contents.data
+            and encoded == stored.contents.data
         )
 
-    def _is_as_stored(self, known: Known) -> bool:
+    def _is_as_stored(self, known: Known, encoded: bytes) -> bool:
         """Whether this request has changed nothing, nor is anything to be stored anew."""
         outdated = self._move is not None or known.contents.outdated
-        return not outdated and self._asks_for_nothing(known)
+        return not outdated and self._asks_for_nothing(known, encoded)
 
     def _is_due(self, known: Known) -> bool:
         """Whether time has passed, so that it is to be extended or given a new id."""
@@ -287,37 +287,43 @@ class Persistence:
 
     def finish(self) -> None:
         """Save at the end of a request."""
-        known = self._known
-        if known is not None and self._is_as_stored(known) and not self._is_due(known):
+        known, encoded = self._known, self.draft.encoded()
+        if known is not None and self._is_as_stored(known, encoded) and not self._is_due(known):
             return  # as at the end of most requests
         if (
             known is not None
             and rotation_is_due(known.contents.issued, self._vault.now(), self._settings)
             and not self.late
             and not self._is_another(known)
-            and self.draft.encoded()
+            and encoded
         ):
             self._rotate(known)
         try:
-            self.save()
+            self.save(encoded=encoded)
         except (SessionTooLarge, StoreError) as error:
             unavailable = isinstance(error, StoreUnavailable)
-            if unavailable or known is None or not self._asks_for_nothing(known):
+            if unavailable or known is None:
+                raise
+            if not self._asks_for_nothing(known, self.draft.encoded()):
                 raise
             log.warning("A session that was only read is left as it is: %s", error)
 
-    def save(self, change: Callable[[], object] | None = None) -> None:
+    def save(
+        self, change: Callable[[], object] | None = None, encoded: bytes | None = None
+    ) -> None:
         """Store what has changed, on top of what others have stored meanwhile.
 
         :param change: done to the data first, and done again whenever others were first. It
             is undone if it cannot be stored.
+        :param encoded: the data, if that is known.
         """
         if self.late and self._former is not None and self._signs_out(self._former):
             self._stay(self._former)
         if self._known is not None and self._former is None:
             for _ in self._attempts(self._known.record):
-                if self._save_once(self._known, change):
+                if self._save_once(self._known, change, encoded):
                     return
+                encoded = None
                 if self.moving:
                     break
         if self._former is not None and not self.late:
@@ -351,13 +357,16 @@ class Persistence:
                 self._end(self._tombstone)
             self.draft.is_stored()
 
-    def _save_once(self, known: Known, change: Callable[[], object] | None) -> bool:
+    def _save_once(
+        self, known: Known, change: Callable[[], object] | None, encoded: bytes | None
+    ) -> bool:
         """Whether nothing is left to be done. If not, what others have saved is merged, or a
         new id is to be given to the session first.
         """
         with self.draft.doing(change) as undo:
-            encoded = self.draft.encoded()
-            if self._is_to_move(known):
+            if encoded is None:
+                encoded = self.draft.encoded()
+            if encoded and self._is_to_move(known):
                 undo()
                 if self.late:
                     self._warn_undeliverable()
@@ -392,7 +401,7 @@ class Persistence:
         if not self._settings.regenerate_on_subject_change or not self._is_another(known):
             return False
         signs_out = self.late and self.draft.subject is None
-        return bool(self.draft.encoded()) and not signs_out
+        return not signs_out
 
     def _next(self, known: Known, encoded: bytes) -> Known:
         """The record as it is to be stored: the next version, or a tombstone."""
@@ -439,7 +448,8 @@ class Persistence:
             begun = former.record
             record = record._replace(created=begun.created, deadline=begun.deadline)
         record = record._replace(expires=end_of(record, now, lifetime))
-        if former and not self._settings.touch_on_read and self._asks_for_nothing(former):
+        quiet = not self._settings.touch_on_read
+        if former and quiet and self._asks_for_nothing(former, encoded):
             record = record._replace(expires=former.record.expires)
         if (self.dead and not self._signs_in(self._tombstone)) or not record.alive(now):
             if self.draft.signed_out and self._tombstone is not None:
@@ -710,7 +720,7 @@ class Persistence:
             self._begin()
             self._former = None
             self._save_first(None)
-        elif draft.emptied or self._asks_for_nothing(known):  # nothing is left undone
+        elif draft.emptied or self._asks_for_nothing(known, draft.encoded()):  # nothing is lost
             self._forget()
             self._die(known.record)
             self.cookie = Cookie(None) if ended else None
