@@ -124,12 +124,12 @@ class Persistence:
     @property
     def lifetime(self) -> int:
         """In milliseconds."""
-        return self._lifetime_of(self._continued)
-
-    def _lifetime_of(self, continued: Known | None) -> int:
         if self.draft.lifetime is not None:
             return self.draft.lifetime
-        return self._default_lifetime if continued is None else continued.record.lifetime
+        stored = self._stored
+        if stored is None or self._is_another(stored):
+            return self._default_lifetime
+        return stored.record.lifetime
 
     @property
     def _default_lifetime(self) -> int:
@@ -138,14 +138,11 @@ class Persistence:
     @property
     def authenticated(self) -> int:
         """When somebody last proved who they are, in milliseconds since the epoch; 0: never."""
-        return self._authenticated_of(self._continued)
-
-    def _authenticated_of(self, continued: Known | None) -> int:
-        draft, anybody = self.draft, self._settings.subject_key is None
+        draft, stored, anybody = self.draft, self._stored, self._settings.subject_key is None
         if draft.proved is not None and (anybody or draft.subject is not None):
             return draft.proved
-        if continued is not None:
-            return continued.contents.authenticated
+        if stored is not None and not self._is_another(stored):
+            return stored.contents.authenticated
         return self._vault.now() if draft.subject is not None else 0
 
     def is_fresh(self, within: int) -> bool:
@@ -171,12 +168,6 @@ class Persistence:
     def _stored(self) -> Known | None:
         """What stands in the store, under the old id or the new one."""
         return self._former or self._known
-
-    @property
-    def _continued(self) -> Known | None:
-        """The same, unless somebody has signed in or out since: then another session begins."""
-        stored = self._stored
-        return None if stored is None or self._is_another(stored) else stored
 
     def _is_another(self, stored: Known) -> bool:
         """Whether somebody has signed in or out since it was stored."""
@@ -405,10 +396,9 @@ class Persistence:
 
     def _next(self, known: Known, encoded: bytes) -> Known:
         """The record as it is to be stored: the next version, or a tombstone."""
-        record, now, continued = known.record, self._vault.now(), self._continued
+        record, now, lifetime = known.record, self._vault.now(), self.lifetime
         if not encoded:
             return known._replace(record=record.tombstone(now, self._remembered))
-        lifetime, proved = self._lifetime_of(continued), self._authenticated_of(continued)
         record = record._replace(
             version=record.version + 1,
             seen=now,
@@ -417,7 +407,7 @@ class Persistence:
             subject=self.draft.subject,
         )
         return self._vault.sealed(
-            known.sid, record, known.contents, data=encoded, authenticated=proved
+            known.sid, record, known.contents, data=encoded, authenticated=self.authenticated
         )
 
     def _settle(self, known: Known, stored: Known) -> None:
