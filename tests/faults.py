@@ -36,7 +36,7 @@ def _memory(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
 def _redis(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
     from flask_serverside.stores import redis
 
-    compare = "or string.sub(standing, 3, 10) ~= ARGV[6] "
+    compare = "or string.sub(header, 3, 10) ~= ARGV[6] "
     text = redis._REPLACE.text
     assert compare in text
     script = types.SimpleNamespace(text=text.replace(compare, ""), sha="0" * 40)

@@ -23,6 +23,7 @@ from flask_serverside import StoreUnavailable
 from flask_serverside.codec import Codec
 from flask_serverside.payload import Contents
 from flask_serverside.payload import Seal
+from flask_serverside.persistence import Persistence
 from flask_serverside.serializers import MsgPack
 from flask_serverside.testing import Clock
 from flask_serverside.testing import saved_again
@@ -369,19 +370,18 @@ def test_a_failed_save_is_not_tried_again_for_the_error_page(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = False
-    tries = []
+    tries, finish = [], Persistence.finish
 
     @app.get("/break")
     def break_it() -> str:
         session["a"] = object()
-        save = session._persistence.save
-
-        def counted() -> None:
-            tries.append(1)
-            save()
-
-        monkeypatch.setattr(session._persistence, "save", counted)
         return ""
+
+    def counted(persistence: Persistence) -> None:
+        tries.append(1)
+        finish(persistence)
+
+    monkeypatch.setattr(Persistence, "finish", counted)
 
     assert app.test_client().get("/break").status_code == 500
     assert tries == [1]
