@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from itertools import count
@@ -121,11 +122,11 @@ def touching(running: Running, data: Any = None) -> Site:
     """Ours, where each request that reads extends the session, as one in a minute does
     otherwise.
     """
-    time = count(2_000_000_000, 0.001)
+    moments = count(time.time(), 0.001)
 
     def prepare(app: Flask) -> None:
         app.config.update(running.app_config(SESSION_TOUCH_INTERVAL=0))
-        Session(app).store.clock = lambda: next(time)
+        Session(app).store.clock = lambda: next(moments)
 
     return Site(TOUCHING, prepare, data)
 
