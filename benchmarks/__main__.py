@@ -6,7 +6,7 @@
     pip install -e '.[all,bench,dev]'
     python benchmarks [FOLDER]
 
-Takes about three quarters of an hour. Leave the machine alone meanwhile.
+Takes about half an hour. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from typing import Any
 import redis
 from flask import Flask
 from running import machine
+from running import told
 from servers import Redis
 
 from flask_serverside import current_session as session
@@ -120,9 +121,8 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, make in kinds.items():
                 taken[name] += times(make, options.requests)
-        print(
-            f"{machine()}\n\n{server.version}\n{WORKERS} workers, {options.work:g} ms of work"
-        )
+        print(f"{machine()}\n\nredis{told(server)}")
+        print(f"{WORKERS} workers, {options.work:g} ms of work")
         for name, seconds in taken.items():
             cuts = statistics.quantiles(seconds, n=100)
             print(f"{name}: median {cuts[49] * 1000:.1f} ms, p95 {cuts[94] * 1000:.1f} ms")

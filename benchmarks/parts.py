@@ -18,6 +18,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -136,18 +137,22 @@ def main() -> None:
         on_server = running.name == "redis"
         if on_server:
             client = raw(running)
-            calls |= {"get": client.request("/get"), "get, set": client.request("/get-and-set")}
+            calls["driver's get"] = client.request("/get")
+            calls["get, set"] = client.request("/get-and-set")
         site = ours(running)
-        calls |= {f"{kind}, {running.name}": site.request(f"/{kind}") for kind in KINDS}
+        calls |= {f"{running.name} {kind}": site.request(f"/{kind}") for kind in KINDS}
         if on_server:
             found = measured(calls, rounds)
-    print(f"{machine()}\n\n{'':22}" + "".join(f"{kind:>15}" for kind in found))
+    print(f"{machine()}\n")
+    for heads in zip(*(f"{kind} ".split(" ")[:2] for kind in found), strict=True):
+        _line("", heads)
     for name in PARTS:
-        print(f"{name:22}" + "".join(f"{row[name][0]:15.1f}" for row in found.values()))
-    print(
-        f"{'all but redis-py':22}"
-        + "".join(f"{row[DRIVER][1]:15.1f}" for row in found.values())
-    )
+        _line(name, (f"{row[name][0]:.1f}" for row in found.values()))
+    _line("all but redis-py", (f"{row[DRIVER][1]:.1f}" for row in found.values()))
+
+
+def _line(name: str, cells: Iterable[str]) -> None:
+    print(f"{name:22}{''.join(f'{cell:>10}' for cell in cells)}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import signal
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
@@ -76,13 +78,16 @@ def machine() -> str:
     """Of what the figures are."""
     with open("/proc/cpuinfo") as file:
         [processor, *_] = (line.split(": ")[1] for line in file if "model name" in line)
-    return (
-        f"Python {platform.python_version()}, Linux {platform.release()}, "
-        f"{os.cpu_count()} x {processor.strip()}\n"
-        f"{', '.join(f'{name} {version(name)}' for name in PACKAGES)}"
+    facts = (
+        f"Python {platform.python_version()}",
+        f"Linux {platform.release()}",
+        f"{os.cpu_count()} x {processor.strip()}",
+        *(f"{name} {version(name)}" for name in PACKAGES),
     )
+    return textwrap.fill(", ".join(facts), 90, break_on_hyphens=False)
 
 
 def told(server: Server | None) -> str:
-    """A line that names the server, if there is one."""
-    return f" ({server.version})" if server else ""
+    """The server's version, if there is a server."""
+    number = re.search(r"\d+(\.\d+)+", server.version) if server else None
+    return f" {number[0]}" if number else ""

@@ -41,6 +41,8 @@ html_sidebars = {
     "**": ["localtoc.html", "relations.html", "searchbox.html"],
 }
 html_show_sourcelink = False
+html_static_path = ["static"]
+html_css_files = ["figures.css"]
 
 
 def find_in_package(app, env, node, contnode):
