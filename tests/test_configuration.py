@@ -202,7 +202,6 @@ except ConfigurationError as error:
 @pytest.mark.parametrize(
     ("session_type", "expected"),
     [
-        ("memory", set()),
         ("redis", {"redis"}),
         ("memcached", {"pymemcache"}),
         ("mongodb", {"pymongo"}),
