@@ -293,7 +293,11 @@ def test_a_session_list_that_cannot_be_had_admits_nobody(
             {"SESSION_REGENERATE_ON_SUBJECT_CHANGE": "False"},
             "SESSION_REGENERATE_ON_SUBJECT_CHANGE",
         ),
-        ({"SESSION_TYPE": "memcached"}, "MemcachedStore cannot list"),
+        pytest.param(
+            {"SESSION_TYPE": "memcached"},
+            "MemcachedStore cannot list",
+            marks=pytest.mark.group("memcached"),
+        ),
     ],
 )
 def test_a_limit_that_cannot_be_kept_is_refused_at_start_up(

@@ -485,6 +485,7 @@ def test_a_user_agent_can_do_no_harm(
         assert info.user_agent == told
 
 
+@pytest.mark.group("memcached")
 def test_memcached_says_that_it_cannot_list_and_who_can(make_app: MakeApp) -> None:
     from stand_ins import CasMemcacheClient
 
