@@ -98,8 +98,8 @@ class Session:
             pass the id of somebody who has not signed in.
         :raises NotSupported: the store cannot list sessions: Memcached.
         """
-        records, current = self._indexed.records(_name(subject)), self._current
-        return (info_of(record, record.handle == current) for record in records)
+        entries, current = self._indexed.entries(_name(subject)), self._current
+        return (info_of(entry.record, entry.record.handle == current) for entry in entries)
 
     def get(self, handle: str) -> SessionInfo | None:
         """One session; ``None``: there is none, it has ended or was given another handle, or it
@@ -167,7 +167,7 @@ class Session:
 
     def _revoke_all(self, subject: Subject | None, keep_current: bool) -> int:
         """First all are ended, and then it is told: whoever listens may raise."""
-        ended = [r._replace(payload=b"") for r in self._ending(subject, keep_current)]
+        ended = list(self._ending(subject, keep_current))
         for record in ended:
             self._told(record)
         return len(ended)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from .payload import former_in
 from .stores import END_OF_TIME
+from .stores import Entry
 from .stores import IndexedStore
 from .stores import Record
 from .vault import Vault
@@ -45,8 +46,8 @@ class Limit:
     def _sessions_of(self, record: Record) -> list[Record]:
         store = self._vault.store
         assert isinstance(store, IndexedStore)  # made sure of at start-up
-        found: list[Record] = self._vault.call(list, store.records(record.subject))
-        return [other for other in found if other.handle != self._replaced]
+        found: list[Entry] = self._vault.call(list, store.entries(record.subject))
+        return [entry.record for entry in found if entry.record.handle != self._replaced]
 
 
 def _each_once(records: Iterable[Record]) -> Iterable[Record]:

@@ -180,4 +180,4 @@ def _text(stored: bytes) -> str:
 def _context(record: Record, head: bytes) -> bytes:
     """What is bound to the data: all that only a save changes."""
     bound = record._replace(payload=b"", seen=0, expires=0)
-    return record.handle.encode() + bound.pack() + head
+    return bound.pack() + head

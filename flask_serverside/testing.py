@@ -445,7 +445,7 @@ class IndexContract(_Contract):
             others.append(new_record(store, subject=unlike))
         for record in mine + others:
             store.create(record)
-        found = list(store.records(subject))
+        found = [entry.record for entry in store.entries(subject)]
         assert {record.handle for record in found} == {record.handle for record in mine}
         assert {r._replace(token=None) for r in found} == {*mine}
         assert store.count(subject) == len(found) == 3
@@ -455,9 +455,9 @@ class IndexContract(_Contract):
         signed_in = [new_record(store, subject=subject) for _ in range(1200)]
         for record in anonymous + signed_in:
             store.create(record)
-        handles = [record.handle for record in store.records()]
+        handles = [entry.record.handle for entry in store.entries()]
         count = store.count()
-        later = [record.handle for record in store.records()]
+        later = [entry.record.handle for entry in store.entries()]
         assert len(handles) == len({*handles})
         assert {record.handle for record in anonymous + signed_in} <= {*later}
         # What others left in this store may expire while we count.
@@ -473,9 +473,9 @@ class IndexContract(_Contract):
         clock.advance(9.999)
         assert store.count(subject) == 1
         clock.advance(0.001)
-        assert list(store.records(subject)) == []
+        assert list(store.entries(subject)) == []
         assert store.count(subject) == 0
-        assert record.handle not in {r.handle for r in store.records()}
+        assert record.handle not in {e.record.handle for e in store.entries()}
 
     def test_who_uses_a_session_keeps_it_in_the_list(
         self, store: IndexedStore, clock: Clock, subject: str
@@ -494,7 +494,10 @@ class IndexContract(_Contract):
             # Each time an index is written, what is past is removed from it.
             store.create(new_record(store, subject=subject, lifetime=1000))
         clock.advance(3600)
-        assert {r.handle for r in store.records(subject)} == {saved.handle, touched.handle}
+        assert {e.record.handle for e in store.entries(subject)} == {
+            saved.handle,
+            touched.handle,
+        }
 
     def test_a_session_that_is_to_end_earlier_is_listed_until_then(
         self, store: IndexedStore, clock: Clock, subject: str
@@ -518,7 +521,7 @@ class IndexContract(_Contract):
         clock.advance(8 * 3600)
         store.create(new_record(store, subject=subject, lifetime=1000))
         clock.advance(2)
-        assert [r.handle for r in store.records(subject)] == [record.handle]
+        assert [e.record.handle for e in store.entries(subject)] == [record.handle]
 
     def test_what_was_deleted_or_has_ended_is_in_no_list(
         self, store: IndexedStore, subject: str
@@ -528,9 +531,9 @@ class IndexContract(_Contract):
             store.create(record)
         assert store.delete(deleted.handle)
         assert store.end(ended)
-        assert [r.handle for r in store.records(subject)] == [alive.handle]
+        assert [e.record.handle for e in store.entries(subject)] == [alive.handle]
         assert store.count(subject) == 1
-        everybody = {r.handle for r in store.records()}
+        everybody = {e.record.handle for e in store.entries()}
         assert everybody & {deleted.handle, ended.handle, alive.handle} == {alive.handle}
 
     def test_who_signs_in_and_out_of_a_session_has_it_for_so_long(
@@ -543,16 +546,16 @@ class IndexContract(_Contract):
             assert store.replace(record) is record
             listed = [name for name in (subject, other) if store.count(name)]
             assert listed == ([who] if who else [])
-        assert [r.handle for r in store.records(subject)] == [record.handle]
+        assert [e.record.handle for e in store.entries(subject)] == [record.handle]
 
     def test_a_handle_is_found_by_its_beginning(self, store: IndexedStore) -> None:
         records = [new_record(store) for _ in range(8)]
         for record in records:
             store.create(record)
         for record in records:
-            found = [r.handle for r in store.records(beginning=record.handle[:12])]
+            found = [e.record.handle for e in store.entries(beginning=record.handle[:12])]
             assert found == [record.handle]
-        assert list(store.records(beginning="*")) == []
+        assert list(store.entries(beginning="*")) == []
 
     def test_ending_all_of_a_subject_ends_no_others(
         self, store: IndexedStore, subject: str
@@ -567,7 +570,7 @@ class IndexContract(_Contract):
             for record in store.end_all(subject, lambda record: record.handle == spared)
         }
         assert ended == {mine[0].handle, mine[2].handle}
-        assert [r.handle for r in store.records(subject)] == [spared]
+        assert [e.record.handle for e in store.entries(subject)] == [spared]
         assert [store.load(handle) for handle in ended] == [None, None]
         assert all(store.load(record.handle) for record in others)
         assert store.replace(saved_again(mine[0], b"back?")) is None
@@ -588,18 +591,16 @@ class IndexContract(_Contract):
         records = [new_record(store, subject=subject) for _ in range(5)]
         for record in records:
             store.create(record)
-        end, alive = store.end, {record.handle: record for record in records}
+        end, unmoved = store._end_many, records[1:]
 
-        def move_the_others_first(record: Record, remembered: float) -> bool:
-            alive.pop(record.handle, None)
-            for old in list(alive.values()):
-                new = new_record(store, subject=subject)
+        def move_the_others_first(handles: list[str], whose: str | None) -> list[str]:
+            while unmoved:
+                old, new = unmoved.pop(), new_record(store, subject=subject)
                 store.create(new)
                 assert store.replace(old.tombstone(store.now(), 30, new.handle))
-                del alive[old.handle]
-            return end(record, remembered)
+            return end(handles, whose)
 
-        monkeypatch.setattr(store, "end", move_the_others_first)
+        monkeypatch.setattr(store, "_end_many", move_the_others_first)
         assert len(list(store.end_all(subject))) == 5
         assert store.count(subject) == 0
 
@@ -608,25 +609,24 @@ class IndexContract(_Contract):
     ) -> None:
         old, new = (new_record(store, subject=subject) for _ in range(2))
         store.create(old)
-        found = store._records
+        found = store._handles
 
-        def moved_meanwhile(subject: str | None, beginning: str) -> Iterator[Record]:
-            for record in list(found(subject, beginning)):
-                assert store.create(new)
-                tombstone = old.tombstone(store.now(), DAY / 1000, new.handle)
-                assert store.replace(tombstone) is tombstone
-                assert record.handle == old.handle
-                yield tombstone
-                yield new
+        def moved_meanwhile(*asked: Any) -> tuple[list[str], Any]:
+            handles, after = found(*asked)
+            assert handles == [old.handle]
+            assert store.create(new)
+            tombstone = old.tombstone(store.now(), DAY / 1000, new.handle)
+            assert store.replace(tombstone) is tombstone
+            return [old.handle, new.handle], after
 
-        monkeypatch.setattr(store, "_records", moved_meanwhile)
-        assert [record.handle for record in store.records(subject)] == [new.handle]
+        monkeypatch.setattr(store, "_handles", moved_meanwhile)
+        assert [e.record.handle for e in store.entries(subject)] == [new.handle]
 
     @pytest.mark.parametrize("behind", [0, 61, 3600])
     def test_ending_all_ends_what_a_machine_moves_whose_clock_is_behind(
         self, store: IndexedStore, subject: str, monkeypatch: pytest.MonkeyPatch, behind: int
     ) -> None:
-        found = store._records
+        found = store._handles
 
         def ends(whose: str | None) -> bool:
             old, new = (new_record(store, subject=subject) for _ in range(2))
@@ -634,17 +634,16 @@ class IndexContract(_Contract):
             tombstone = old.tombstone(store.now() - behind * 1000, DAY / 1000, new.handle)
             unmoved = [old]
 
-            def moved_meanwhile(subject: str | None, beginning: str) -> Iterator[Record]:
-                for record in found(subject, beginning):  # by then it is known what there is
-                    if unmoved and record.handle == old.handle:
-                        unmoved.clear()
-                        assert store.create(new)
-                        assert store.replace(tombstone) is tombstone
-                        record = tombstone
-                    yield record
+            def moved_meanwhile(*asked: Any) -> tuple[list[str], Any]:
+                handles, after = found(*asked)  # by then it is known what there is
+                if unmoved and old.handle in handles:
+                    unmoved.clear()
+                    assert store.create(new)
+                    assert store.replace(tombstone) is tombstone
+                return handles, after
 
             with monkeypatch.context() as patch:
-                patch.setattr(store, "_records", moved_meanwhile)
+                patch.setattr(store, "_handles", moved_meanwhile)
                 list(store.end_all(whose))
             return not unmoved and store.count(subject) == 0
 
@@ -676,7 +675,7 @@ class IndexContract(_Contract):
     ) -> None:
         records = [new_record(store, subject=subject) for _ in range(16)]
         assert all(at_once(16, lambda n: store.create(records[n])))
-        assert {r.handle for r in store.records(subject)} == {r.handle for r in records}
+        assert {e.record.handle for e in store.entries(subject)} == {r.handle for r in records}
 
 
 def _payload(store: Store, record: Record) -> bytes | None:

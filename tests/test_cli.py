@@ -31,6 +31,7 @@ from flask_serverside.cli.terminal import watched
 from flask_serverside.payload import Contents
 from flask_serverside.payload import Device
 from flask_serverside.payload import Seal
+from flask_serverside.stores import Entry
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
 
@@ -172,15 +173,15 @@ def test_a_list_is_written_as_it_is_read(app: Flask, monkeypatch: pytest.MonkeyP
     for _ in range(5):
         stored(app)
     store, written = store_of(app), io.StringIO()
-    records, at_third = store.records, []  # type: ignore[attr-defined]
+    entries, at_third = store.entries, []  # type: ignore[attr-defined]
 
-    def watched_records(*arguments: Any) -> Iterator[Record]:
-        for number, record in enumerate(records(*arguments)):
+    def watched_entries(*arguments: Any) -> Iterator[Entry]:
+        for number, entry in enumerate(entries(*arguments)):
             if number == 3:
                 at_third.append(written.getvalue().count("\n"))
-            yield record
+            yield entry
 
-    monkeypatch.setattr(store, "records", watched_records)
+    monkeypatch.setattr(store, "entries", watched_entries)
     monkeypatch.setattr("click.echo", lambda line, **_: written.write(line + "\n"))
     run(app, "list", "--json")
     assert at_third == [3]

@@ -271,11 +271,10 @@ def test_a_session_list_that_cannot_be_had_admits_nobody(
     app = limited(make_app)
     store = store_of(app)
 
-    def fail(subject: str | None, beginning: str) -> Any:
+    def fail(*_: Any) -> Any:
         raise StoreUnavailable("no answer")
-        yield
 
-    monkeypatch.setattr(store, "_records", fail)
+    monkeypatch.setattr(store, "_handles", fail)
     client = app.test_client()
     answer = client.get("/write", query_string={"_user_id": ada})
     assert answer.status_code == 503

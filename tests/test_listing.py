@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from collections.abc import Iterator
 from datetime import datetime
 from datetime import timedelta
 from datetime import UTC
@@ -314,19 +313,18 @@ def test_sessions_that_rotate_meanwhile_are_ended_or_kept_as_asked(
     clock = Clock()
     app = rotating(make_app, clock, indexed_backend)
     sessions, store = sessions_of(app), store_of(app)
-    records = store._records  # type: ignore[attr-defined]
+    named = store._handles  # type: ignore[attr-defined]
 
-    def rotated_meanwhile(subject: str | None, beginning: str) -> Iterator[Any]:
-        found = records(subject, beginning)
-        for record in found:  # by then it is known what there is
-            for client in (here, there):
-                client.get("/read")
-            yield record
+    def rotated_meanwhile(*asked: Any) -> Any:
+        found = named(*asked)  # by then it is known what there is
+        for client in (here, there):
+            client.get("/read")
+        return found
 
     @app.get("/end-others")
     def end_others() -> str:
         with monkeypatch.context() as patch:
-            patch.setattr(store, "_records", rotated_meanwhile)
+            patch.setattr(store, "_handles", rotated_meanwhile)
             sessions.revoke_subject(ada)
         return ""
 
@@ -372,19 +370,19 @@ def test_the_current_session_is_kept_if_it_moves_while_others_are_ended(
     clock = Clock()
     app = rotating(make_app, clock, indexed_backend)
     sessions, store = sessions_of(app), store_of(app)
-    records = store._records  # type: ignore[attr-defined]
+    named = store._handles  # type: ignore[attr-defined]
 
     @app.get("/end-others")
     def end_others() -> str:
         assert session["_user_id"] == ada
 
-        def moved_before(subject: str | None, beginning: str) -> Iterator[Any]:
-            monkeypatch.setattr(store, "_records", records)
+        def moved_before(*asked: Any) -> Any:
+            monkeypatch.setattr(store, "_handles", named)
             clock.advance(INTERVAL)
             here.get(path)
-            yield from records(subject, beginning)
+            return named(*asked)
 
-        monkeypatch.setattr(store, "_records", moved_before)
+        monkeypatch.setattr(store, "_handles", moved_before)
         return str(sessions.revoke_subject(ada, keep_current=True))
 
     here, there = signed_in(app, ada), signed_in(app, ada)

@@ -93,6 +93,6 @@ def test_the_index_keeps_nothing_of_what_has_gone(clock: Clock) -> None:
     store.replace(saved_again(changed, b"x", subject="grace"))
     clock.advance(1)
     store.purge()
-    assert store._handles == {"grace": changed.handle}
+    assert store._of_subject == {"grace": changed.handle}
     store.delete(changed.handle)
-    assert store._handles == {}
+    assert store._of_subject == {}

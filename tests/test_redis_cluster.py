@@ -136,7 +136,7 @@ def test_what_breaks_off_leaves_an_entry_too_many_and_never_one_too_few(
             except StoreUnavailable:
                 assert after < 2
         standing = store.load(record.handle)
-        listed = [r.handle for r in store.records(record.subject)]
+        listed = [e.record.handle for e in store.entries(record.subject)]
         assert listed == ([record.handle] if standing and standing.subject else [])
     if broken != "touch":
         assert standing is not None

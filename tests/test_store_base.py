@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ def test_a_packed_record_is_unpacked_as_it_was() -> None:
 
 def test_the_packed_form_is_the_one_that_is_stored_out_there() -> None:
     numbers = b"".join(n.to_bytes(8) for n in (7, 2, 3, 1, 4, 5))
-    expected = b"\xf5\x01" + numbers + b"\x00\x07" + "jürgen".encode() + b"payload"
+    fixed = b"\xf5\x02" + numbers + b"\xff" * 32 + b"\x00\x07"
+    expected = fixed + "jürgen".encode() + b"payload"
     assert WHOLE.pack() == expected
 
 
@@ -34,9 +36,9 @@ def test_the_packed_form_is_the_one_that_is_stored_out_there() -> None:
     "packed",
     [
         b"",
-        WHOLE.pack()[:51],
-        WHOLE.pack()[:55],
-        b"\xf5\x02" + WHOLE.pack()[2:],
+        WHOLE.pack()[:83],
+        WHOLE.pack()[:87],
+        b"\xf5\x01" + WHOLE.pack()[2:],
         WHOLE.pack().replace("jürgen".encode(), b"j\xff\xffrgen"),
     ],
     ids=["nothing", "a header cut off", "a subject cut off", "another form", "not UTF-8"],
@@ -51,7 +53,11 @@ def test_a_records_repr_shows_no_data() -> None:
 
 
 class Dropped(Exception):
-    """What a driver might raise."""
+    """What a driver might raise when the server has closed the connection."""
+
+
+class Silent(Exception):
+    """When there is no answer."""
 
 
 class Refused(Exception):
@@ -61,26 +67,35 @@ class Refused(Exception):
 class Shaky(MemoryStore):
     """Fails as often as it is told to, before or after doing what it is asked for."""
 
-    unavailable = (Dropped,)
+    stale = (Dropped,)
+    unavailable = (Silent,)
     failed = (Refused,)
 
     def __init__(self, failures: list[Exception | None], **options: Any) -> None:
         super().__init__(**options)
         self.failures = failures
+        self.refusals: list[Exception] = []
         self.tries = 0
+        self.reconnected = 0
 
-    def _call(self, primitive: Any, *arguments: Any) -> Any:
+    def _call(self, primitive: Any, *arguments: Any, again: Any = None) -> Any:
+        again = again and self._shaky(again)
+        return super()._call(self._shaky(primitive), *arguments, again=again)
+
+    def _shaky(self, primitive: Any) -> Any:
         def shaky(*arguments: Any) -> Any:
             self.tries += 1
+            if self.refusals:
+                raise self.refusals.pop(0)
             done = primitive(*arguments)
             if self.failures and (failure := self.failures.pop(0)):
                 raise failure
             return done
 
-        return super()._call(shaky, *arguments)
+        return shaky
 
-    def _dropped(self, cause: BaseException | None) -> bool:
-        return str(cause) == "closed"
+    def _reconnect(self) -> None:
+        self.reconnected += 1
 
 
 def test_a_load_is_repeated_once_on_a_new_connection() -> None:
@@ -101,43 +116,149 @@ def test_a_create_whose_answer_was_lost_has_succeeded() -> None:
     assert not store.create(record)
 
 
-@pytest.mark.parametrize("operation", ["replace", "touch", "delete"])
-def test_what_may_have_been_done_is_not_repeated(operation: str) -> None:
+@pytest.mark.parametrize("done", [False, True], ids=["not done", "done"])
+@pytest.mark.parametrize("operation", ["create", "replace", "touch", "delete"])
+def test_a_write_that_met_a_closed_connection_is_tried_once_more(
+    operation: str, done: bool
+) -> None:
+    store = Shaky([])
+    record = new_record(store)
+    changed = saved_again(record, b"changed")
+    if operation != "create":
+        store.create(record)
+    arguments: dict[str, Any] = {
+        "create": record,
+        "replace": changed,
+        "touch": record._replace(expires=record.expires + 1000),
+        "delete": record.handle,
+    }
+    argument = arguments[operation]
+    store.tries = 0
+    if done:
+        store.failures = [Dropped("closed")]
+    else:
+        store.refusals = [Dropped("closed")]
+    assert getattr(store, operation)(argument) in (True, changed)
+    assert (store.tries, store.reconnected) == (2, 1)
+    left = {"create": record, "replace": changed, "touch": argument, "delete": None}
+    assert store.load(record.handle) == left[operation]
+
+
+def test_a_replace_that_took_effect_is_not_taken_for_another_writers() -> None:
+    store = Shaky([Dropped("closed")])
+    record = new_record(store)
+    store.failures = []
+    store.create(record)
+    store.replace(saved_again(record, b"theirs"))
+    store.failures = [Dropped("closed")]
+    standing = store.replace(saved_again(record, b"mine"))
+    assert standing is not None
+    assert standing.payload == b"theirs"
+
+
+def test_a_create_of_a_handle_that_is_taken_is_refused_at_the_second_try_as_well() -> None:
     store = Shaky([])
     record = new_record(store)
     store.create(record)
-    store.failures, store.tries = [Dropped("closed")], 0
-    argument = {"replace": saved_again(record, b""), "touch": record, "delete": record.handle}
-    with pytest.raises(StoreUnavailable):
-        getattr(store, operation)(argument[operation])
-    assert store.tries == 1
+    store.failures = [Dropped("closed")]
+    assert not store.create(record._replace(payload=b"other"))
 
 
 def test_what_failed_for_another_reason_is_not_repeated() -> None:
-    store = Shaky([Dropped("no answer")])
+    store = Shaky([Silent("no answer")])
     with pytest.raises(StoreUnavailable, match="Shaky: no answer"):
         store.load("x")
-    assert store.tries == 1
+    assert (store.tries, store.reconnected) == (1, 0)
 
 
-def test_nothing_is_repeated_once_time_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Shaky([Dropped("closed")], timeout=2)
-    times = iter([0.0, 0.21])
-    monkeypatch.setattr("flask_serverside.stores.base.time.monotonic", lambda: next(times))
+def test_nothing_is_repeated_once_the_time_limit_has_passed() -> None:
+    store = Shaky([Dropped("closed")], timeout=0)
     with pytest.raises(StoreUnavailable):
         store.load("x")
     assert store.tries == 1
 
 
 def test_only_this_packages_errors_come_out() -> None:
-    store = Shaky([Refused("no"), Dropped(), Dropped("long " * 1000)])
+    store = Shaky([Refused("no"), Silent(), Silent("long " * 1000)])
     with pytest.raises(StoreError, match="Shaky: no"):
         store.load("x")
-    with pytest.raises(StoreUnavailable, match="Shaky: Dropped"):
+    with pytest.raises(StoreUnavailable, match="Shaky: Silent"):
         store.load("x")
     with pytest.raises(StoreUnavailable) as error:
         store.load("x")
     assert len(str(error.value)) < 400
+
+
+class Confused(MemoryStore):
+    """Answers another question first, as often as it is told to."""
+
+    def __init__(self, *others: Record) -> None:
+        super().__init__()
+        self.others = [*others]
+
+    def _load(self, handle: str) -> Record | None:
+        return self.others.pop() if self.others else super()._load(handle)
+
+
+def test_an_answer_about_another_handle_is_not_believed() -> None:
+    others = new_record(MemoryStore(), b"another user's")
+    store = Confused()
+    record = new_record(store)
+    store.create(record)
+    store.others = [others]
+    assert store.load(record.handle) == record
+    store.others = [others, others]
+    with pytest.raises(SerializationError, match=others.handle):
+        store.load(record.handle)
+
+
+def test_a_child_process_drops_the_connections_before_it_uses_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where nobody has run a fork hook: the process id alone says so."""
+
+    class Connected(MemoryStore):
+        resets = 0
+
+        def reset(self) -> None:
+            super().reset()
+            self.resets += 1
+
+    store = Connected()
+    store.count()
+    assert store.resets == 0
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    for use in (store.count, store.purge, store.ping, store.examine):
+        use()
+    assert store.resets == 1
+
+
+def test_the_log_says_once_that_a_store_is_away_and_once_that_it_is_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("flask_serverside.stores.outage.time.monotonic", lambda: now[0])
+    caplog.set_level(logging.INFO, "flask_serverside")
+    store = Shaky([Silent("no answer")] * 5)
+    for _ in range(5):
+        now[0] += 1
+        with pytest.raises(StoreUnavailable):
+            store.load("x")
+    for _ in range(3):
+        now[0] += 1
+        store.load("x")
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("ERROR", "Session store unavailable: Shaky: no answer"),
+        ("INFO", "The session store answers again, after 5.0 seconds."),
+    ]
+    caplog.clear()
+    store.failures = [Silent("no answer"), None] * 20  # one of two servers is down
+    for _ in range(20):
+        now[0] += 1
+        with pytest.raises(StoreUnavailable):
+            store.load("x")
+        store.load("x")
+    assert len(caplog.records) == 4
 
 
 def test_a_refused_replace_shows_no_record_that_has_expired() -> None:

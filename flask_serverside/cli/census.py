@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..lifetimes import date_of
-from ..stores import Record
+from ..stores import Entry
 
 #: Within how many seconds a session was seen.
 WITHIN = {"5 min": 300, "hour": 3600, "day": 86400, "week": 7 * 86400}
@@ -17,8 +17,8 @@ WITHIN = {"5 min": 300, "hour": 3600, "day": 86400, "week": 7 * 86400}
 _NAMED = 10
 
 
-def census(records: Iterable[Record], now: int) -> dict[str, Any]:
-    """What ``flask session stats`` tells. Goes through the records once; keeps two numbers of
+def census(entries: Iterable[Entry], now: int) -> dict[str, Any]:
+    """What ``flask session stats`` tells. Goes through the sessions once; keeps two numbers of
     each, and each subject.
 
     :param now: milliseconds since the epoch.
@@ -26,8 +26,8 @@ def census(records: Iterable[Record], now: int) -> dict[str, Any]:
     sizes, births = array("Q"), array("Q")
     subjects: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    for record in records:
-        sizes.append(len(record.payload))
+    for record, size in entries:
+        sizes.append(size)
         births.append(record.created)
         if record.subject is not None:
             subjects[str(record.subject)] += 1

@@ -34,7 +34,7 @@ def whole(store: Store, text: str) -> str:
     if not isinstance(store, IndexedStore):
         name = type(store).__name__
         raise Failure(f"{name} cannot list sessions. Give all 64 digits.", WRONG_USAGE)
-    found = [r.handle for r in islice(store.records(beginning=text), _NAMED + 1)]
+    found = [entry.record.handle for entry in islice(store.entries(beginning=text), _NAMED + 1)]
     if not found:
         raise unknown(text)
     if len(found) > 1:

@@ -13,14 +13,18 @@ from .base import Store
 from .base import StoreOptions
 from .examination import Examination
 from .index import IndexedStore
+from .operations import Fault
 from .record import END_OF_TIME
+from .record import Entry
 from .record import Record
 
 __all__ = [
     "ATTEMPTS",
     "END_OF_TIME",
     "REMEMBERED",
+    "Entry",
     "Examination",
+    "Fault",
     "IndexedStore",
     "Record",
     "Store",

@@ -8,34 +8,25 @@ write, and only this package's errors come out.
 
 from __future__ import annotations
 
-import logging
-import os
 import time
-import weakref
 from abc import ABC
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
 from typing import ClassVar
 from typing import Self
 from typing import TYPE_CHECKING
 from typing import TypedDict
-from typing import TypeVar
 from typing import Unpack
 
 from ..errors import SerializationError
 from ..errors import SessionTooLarge
-from ..errors import StoreError
-from ..errors import StoreUnavailable
 from .examination import Examination
+from .operations import Operations
+from .operations import OutOfStep
 from .record import Record
 
 if TYPE_CHECKING:
     from flask import Flask
-
-T = TypeVar("T")
-
-log = logging.getLogger("flask_serverside")
 
 #: Seconds for which an id that was destroyed, emptied or regenerated away is remembered. A
 #: request that was sent before and arrives within that time leaves the cookie alone.
@@ -59,30 +50,25 @@ class StoreOptions(TypedDict, total=False):
     clock: Callable[[], float]
 
 
-class Store(ABC):
+class Store(Operations, ABC):
     """Keeps records; one object serves all threads of a process.
 
     Every operation is one trip to the server where the backend allows it, is given up
-    after ``timeout`` seconds, and raises only :exc:`StoreUnavailable` (no connection, no
-    answer in time), :exc:`StoreError` (refused), :exc:`SessionTooLarge`, or
+    after ``timeout`` seconds in all, and raises only :exc:`StoreUnavailable` (what can pass by
+    itself), :exc:`StoreError` (what cannot), :exc:`SessionTooLarge`, or
     :exc:`SerializationError` where something that is not a record stands in its place.
     """
 
-    #: The driver's exceptions that mean: not reachable, or no answer in time.
-    unavailable: ClassVar[tuple[type[Exception], ...]] = ()
-    #: The driver's other exceptions.
-    failed: ClassVar[tuple[type[Exception], ...]] = ()
     #: The largest payload, in bytes, where the server's limit is known beforehand.
     max_size: int | None = None
     #: Whether each process has sessions of its own.
     one_process: ClassVar[bool] = False
 
     def __init__(self, **options: Unpack[StoreOptions]) -> None:
+        super().__init__(options.get("timeout", 2.0))
         self.prefix = options.get("prefix", "session:")
-        self.timeout = options.get("timeout", 2.0)
         self.clock = options.get("clock", time.time)
         self.max_size = options.get("max_size") or type(self).max_size
-        _stores.add(self)
 
     @classmethod
     @abstractmethod
@@ -102,16 +88,7 @@ class Store(ABC):
         :returns: whether it was stored.
         """
         self._fit(record)
-        started = time.monotonic()
-        try:
-            return self._call(self._create, record)
-        except StoreUnavailable as error:
-            if not self._worth_repeating(error, started):
-                raise
-            # The handle is the hash of a random id that nobody has been told yet: if it
-            # is taken now, then by our own first try.
-            self._call(self._create, record)
-            return True
+        return self._call(self._create, record, again=self._create_again)
 
     def load(self, handle: str) -> Record | None:
         """The record, or ``None`` if there is none or it has expired."""
@@ -124,13 +101,7 @@ class Store(ABC):
         """The record as it stands, expired or not, for who can tell and wants to know why a
         session is not there. ``None``: there is none, or the server has removed it.
         """
-        started = time.monotonic()
-        try:
-            record = self._call(self._load, handle)
-        except StoreUnavailable as error:
-            if not self._worth_repeating(error, started):
-                raise
-            record = self._call(self._load, handle)
+        record = self._call(self._load_named, handle)
         return record and record.checked()
 
     def replace(self, record: Record) -> Record | None:
@@ -145,7 +116,7 @@ class Store(ABC):
         if record.expires <= record.seen:
             return None
         now = self.now()
-        standing = self._call(self._replace, record)
+        standing = self._call(self._replace_named, record, again=self._replace_again)
         if standing is None or standing is record:
             return standing
         return _alive(standing.checked(), now)
@@ -162,7 +133,7 @@ class Store(ABC):
 
     def delete(self, handle: str) -> bool:
         """Remove the record for good. :returns: whether there was one."""
-        return self._call(self._delete, handle)
+        return self._call(self._delete, handle, again=self._delete_again)
 
     def end(self, record: Record, remembered: float = REMEMBERED) -> bool:
         """End the session that was loaded as this record, whatever others have saved to it
@@ -209,17 +180,16 @@ class Store(ABC):
         """
         return 0
 
+    def ping(self) -> None:
+        """Ask the store for a record that nobody has: one trip, which fails as any would."""
+        self._call(self._load, "0" * 64)
+
     def examine(self) -> Examination:
         """What there is to know of the driver and the server, for ``flask session check``."""
         return self._call(self._examine)
 
     def close(self) -> None:
         """Close the connections, if this store made the client."""
-
-    def reset(self) -> None:
-        """Forget all connections without closing them. Called in a forked child, where
-        they still belong to the parent.
-        """
 
     @abstractmethod
     def _create(self, record: Record) -> bool: ...
@@ -245,16 +215,6 @@ class Store(ABC):
         """As :meth:`examine`. What the server does not let us ask is no error."""
         return Examination()
 
-    def _dropped(self, cause: BaseException | None) -> bool:
-        """Whether the driver says that the server closed the connection, as it does to
-        all of them when it restarts. The next operation must then use a new one.
-        """
-        return False
-
-    def _worth_repeating(self, error: StoreUnavailable, started: float) -> bool:
-        """Only if that took next to no time: no request waits for two time limits."""
-        return self._dropped(error.__cause__) and time.monotonic() - started < self.timeout / 10
-
     def _fit(self, record: Record) -> None:
         if self.max_size is None or record.ended:  # a session can be ended at any size
             return
@@ -269,29 +229,44 @@ class Store(ABC):
             "raise the server's limit."
         )
 
-    def _call(self, primitive: Callable[..., T], *arguments: Any) -> T:
-        try:
-            return primitive(*arguments)
-        except self.unavailable as error:
-            raise StoreUnavailable(self._describe(error)) from error
-        except self.failed as error:
-            raise StoreError(self._describe(error)) from error
+    # -- the second try, when nobody knows whether the first one took effect
 
-    def _describe(self, error: Exception) -> str:
-        return f"{type(self).__name__}: {str(error)[:300] or type(error).__name__}"
+    def _create_again(self, record: Record) -> bool:
+        if self._create(record):
+            return True
+        # The handle is taken, perhaps by our own first try.
+        standing = self._load(record.handle)
+        return standing is not None and _same(standing, record)
+
+    def _replace_again(self, record: Record) -> Record | None:
+        standing = self._replace_named(record)
+        # Our own first try, if it is the same to the byte and the millisecond.
+        return record if standing is not None and _same(standing, record) else standing
+
+    def _delete_again(self, handle: str) -> bool:
+        self._delete(handle)
+        # If there was none, then our own first try has removed it. Who deletes has just seen
+        # it; to say "there was none" would leave a cookie that is to be cleared.
+        return True
+
+    # -- an answer is believed only if it names what was asked for
+
+    def _load_named(self, handle: str) -> Record | None:
+        return _about(handle, self._load(handle))
+
+    def _replace_named(self, record: Record) -> Record | None:
+        return _about(record.handle, self._replace(record))
 
 
 def _alive(record: Record | None, now: int) -> Record | None:
     return record if record is not None and record.alive(now) else None
 
 
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+def _about(handle: str, record: Record | None) -> Record | None:
+    if record is not None and record.handle != handle:
+        raise OutOfStep(f"Asked for session {handle}, the server told of {record.handle}.")
+    return record
 
 
-def _reset_stores() -> None:
-    for store in list(_stores):
-        store.reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_reset_stores)
+def _same(standing: Record, record: Record) -> bool:
+    return standing._replace(token=None) == record._replace(token=None)

@@ -6,16 +6,17 @@ import heapq
 import threading
 import time
 from collections.abc import Collection
-from collections.abc import Iterator
+from typing import Any
 from typing import Self
 from typing import TYPE_CHECKING
 from typing import Unpack
 
 from .. import values
-from .base import log
 from .base import StoreOptions
 from .examination import Examination
 from .index import IndexedStore
+from .outage import log
+from .record import Entry
 from .record import Record
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class MemoryStore(IndexedStore):
         self._ended: dict[str, None] = {}  # whose sessions have ended, in that order
         # Of each subject's sessions: if it is one, as it mostly is, without a set, which would
         # take a quarter of all memory.
-        self._handles: dict[str, str | set[str]] = {}
+        self._of_subject: dict[str, str | set[str]] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -109,14 +110,28 @@ class MemoryStore(IndexedStore):
         with self._lock:
             return self._drop(handle)
 
-    def _records(self, subject: str | None, beginning: str) -> Iterator[Record]:
+    def _handles(
+        self, subject: str | None, beginning: str, after: Any
+    ) -> tuple[list[str], Any]:
         with self._lock:
             if subject is None:
-                found = list(self._stored.values())
-            else:
-                handles = self._handles.get(subject, ())
-                found = [self._stored[h] for h in _several(handles)]
-        yield from found
+                return list(self._stored), None
+            return list(_several(self._of_subject.get(subject, ()))), None
+
+    def _entries(self, handles: list[str]) -> list[Entry]:
+        found = (self._stored.get(handle) for handle in handles)
+        return [Entry.of(record) for record in found if record is not None]
+
+    def _end_many(self, handles: list[str], subject: str | None) -> list[str]:
+        with self._lock:
+            return [
+                handle
+                for handle in handles
+                if (record := self._stored.get(handle)) is not None
+                and not record.ended
+                and subject in (None, record.subject)
+                and self._drop(handle)
+            ]
 
     def _examine(self) -> Examination:
         return Examination(facts=(("sessions", f"{len(self)} of {self.threshold} at most"),))
@@ -165,19 +180,19 @@ class MemoryStore(IndexedStore):
 
     def _enter(self, record: Record) -> None:
         if record.subject is not None and not record.ended:
-            handles = self._handles.setdefault(record.subject, record.handle)
+            handles = self._of_subject.setdefault(record.subject, record.handle)
             if isinstance(handles, set):
                 handles.add(record.handle)
             elif handles != record.handle:
-                self._handles[record.subject] = {handles, record.handle}
+                self._of_subject[record.subject] = {handles, record.handle}
 
     def _leave(self, record: Record | None) -> None:
-        if record is not None and record.subject in self._handles:
-            handles = self._handles[record.subject]
+        if record is not None and record.subject in self._of_subject:
+            handles = self._of_subject[record.subject]
             if isinstance(handles, set):
                 handles.discard(record.handle)
             if not handles or handles == record.handle:
-                del self._handles[record.subject]
+                del self._of_subject[record.subject]
 
     def _settle(self, until: int) -> None:
         """Take the queue's first entry, and drop its record if that expires by ``until``;

@@ -9,11 +9,16 @@ from typing import NamedTuple
 
 from ..errors import SerializationError
 
-_MAGIC = b"\xf5\x01"
-_HEADER = Struct(">2s6QH")
+_MAGIC = b"\xf5\x02"
+#: The magic bytes, the version, the times seen and expires, created, lifetime, deadline, the
+#: handle, and the size of the subject, which follows.
+_HEADER = Struct(">2s6Q32sH")
 
-#: Where the parts that the Redis scripts look at stand in the packed form, in bytes.
-VERSION_OFFSET, TIMES_OFFSET = 2, 10
+#: Bytes of the longest packed form of a record without its payload: subjects have 255
+#: characters at most.
+LONGEST_HEADER = _HEADER.size + 4 * 255
+#: How many bytes of a payload a list needs: more than the longest label has.
+LABEL = 1100
 #: No record has a higher version, a later time or a longer lifetime, both in milliseconds.
 LAST_VERSION, END_OF_TIME, LONGEST_LIFETIME = 2**62, 253_370_764_800_000, 3_200_000_000_000
 _SUCCESSOR = re.compile(rb"([0-9a-f]{64})([0-9a-f]{64})?")
@@ -101,7 +106,7 @@ class Record(NamedTuple):
         )
 
     def pack(self) -> bytes:
-        """The record as one string: a fixed header of 52 bytes, the subject, the payload."""
+        """The record as one string: a fixed header of 84 bytes, the subject, the payload."""
         subject = self.subject.encode() if self.subject else b""
         header = _HEADER.pack(
             _MAGIC,
@@ -111,18 +116,22 @@ class Record(NamedTuple):
             self.created,
             self.lifetime,
             self.deadline or 0,
+            bytes.fromhex(self.handle),
             len(subject),
         )
         return header + subject + self.payload
 
     @classmethod
     def unpack(cls, handle: str, packed: bytes, token: Any = None) -> Record:
-        """:raises SerializationError: this is not a packed record."""
+        """The record, with the handle that it says itself.
+
+        :param handle: the one that was asked for, to be named in errors.
+        :raises SerializationError: this is not a packed record.
+        """
         if len(packed) < _HEADER.size or packed[:2] != _MAGIC:
             raise SerializationError(f"What is stored for session {handle} is not a record.")
-        _, version, seen, expires, created, lifetime, deadline, size = _HEADER.unpack_from(
-            packed
-        )
+        _, *numbers, named, size = _HEADER.unpack_from(packed)
+        version, seen, expires, created, lifetime, deadline = numbers
         start = _HEADER.size + size
         try:
             subject = packed[_HEADER.size : start].decode() or None
@@ -131,7 +140,7 @@ class Record(NamedTuple):
         if len(packed) < start:
             raise SerializationError(f"The record of session {handle} is cut off.")
         return cls(
-            handle,
+            named.hex(),
             packed[start:],
             version,
             created,
@@ -142,6 +151,21 @@ class Record(NamedTuple):
             subject,
             token,
         )
+
+
+class Entry(NamedTuple):
+    """A session as a list has it: its payload is not fetched, only the label before it."""
+
+    #: The record, with the first :data:`LABEL` bytes of its payload: not to be stored again.
+    record: Record
+    #: Bytes of the whole payload.
+    size: int
+
+    @classmethod
+    def of(cls, record: Record) -> Entry:
+        """What a list needs of a whole record."""
+        cut = record._replace(payload=record.payload[:LABEL], token=None)
+        return cls(cut, len(record.payload))
 
 
 def packed_version(version: int) -> bytes:

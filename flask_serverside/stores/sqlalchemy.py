@@ -30,10 +30,10 @@ from ..errors import ConfigurationError
 from ..errors import SerializationError
 from . import sqlalchemy_examination
 from .base import ATTEMPTS
-from .base import log
 from .base import StoreOptions
 from .examination import Examination
 from .index import IndexedStore
+from .outage import log
 from .record import Record
 from .sqlalchemy_table import sessions_table
 from .sqlalchemy_table import Statements
