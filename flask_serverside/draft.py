@@ -48,6 +48,8 @@ class Draft:
         self.kept: frozenset[str] | None = None
         #: Whether the view has emptied it, which is to sign out, whatever it has written since.
         self.cleared = False
+        #: Whether the view has taken the subject away, also if there was none.
+        self.disowned = False
 
     @property
     def permanent(self) -> bool:
@@ -66,6 +68,13 @@ class Draft:
     def signed_out(self) -> bool:
         """Whether the view has emptied it, and nobody has signed in since."""
         return self.cleared and self.subject is None
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the view wants the session that the client has the id of to end, or to belong
+        to nobody, also where it has seen nothing of it.
+        """
+        return self.cleared or self.kept is not None or (self.disowned and self.subject is None)
 
     @property
     def begun_anew(self) -> bool:
@@ -89,6 +98,10 @@ class Draft:
         for key in self.data.keys() - self.kept:
             del self.data[key]
 
+    def pop(self, key: str, *default: Any) -> Any:
+        self.disowned = self.disowned or key == self._settings.subject_key
+        return self.data.pop(key, *default)
+
     def clear(self) -> None:
         self.keep(())
         self.cleared = True
@@ -99,13 +112,15 @@ class Draft:
 
     @contextmanager
     def _doing(self, change: Callable[[], object]) -> Iterator[Callable[[], None]]:
-        data, kept, cleared, lifetime = self.data, self.kept, self.cleared, self.lifetime
+        data, lifetime = self.data, self.lifetime
+        given_up = self.kept, self.cleared, self.disowned
         before = self._codec.encode(data)
 
         def undo() -> None:
             if self.data is data:  # not if others' changes were merged, or it has ended
                 self.data = self._as_before(before)
-                self.kept, self.cleared, self.lifetime = kept, cleared, lifetime
+                self.kept, self.cleared, self.disowned = given_up
+                self.lifetime = lifetime
 
         try:
             change()

@@ -6,9 +6,12 @@ import threading
 import weakref
 from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import Any
 from typing import cast
 from uuid import UUID
 
+from click import Command
+from click import Context
 from flask import current_app
 from flask import Flask
 from flask import has_app_context
@@ -18,23 +21,23 @@ from flask import session
 from . import stores
 from .config import Settings
 from .errors import ConfigurationError
-from .errors import NotSupported
 from .errors import SerializationError
 from .identity import is_handle
 from .info import info_of
 from .info import SessionInfo
+from .interface import NAME
 from .interface import ServerSideSessionInterface
 from .payload import former_in
 from .session import ServerSideSession
 from .signals import log
 from .signals import session_revoked
 from .signals import tell
+from .stores import indexed
 from .stores import IndexedStore
+from .stores import no_index
 from .stores import Record
 from .stores import Store
 from .subject import subject_of
-
-NAME = "flask_serverside"
 
 #: :data:`flask.session` itself, for type checkers: they know it as a
 #: :class:`flask.sessions.SessionMixin`, which has no ``regenerate()``.
@@ -76,9 +79,11 @@ class Session:
         store = _make_store(app, settings)
         if settings.max_per_subject is not None and not isinstance(store, IndexedStore):
             key = "SESSION_MAX_PER_SUBJECT"
-            raise ConfigurationError(key, settings.max_per_subject, "none", _no_index(store))
+            raise ConfigurationError(key, settings.max_per_subject, "none", no_index(store))
         app.session_interface = ServerSideSessionInterface(store)
         app.extensions[NAME] = self
+        if "session" not in app.cli.commands:  # one of the application's own goes first
+            app.cli.add_command(_Commands("session"))
 
     @property
     def store(self) -> Store:
@@ -177,6 +182,14 @@ class Session:
             return self._indexed.end_all(_name(subject))
         return self._indexed.end_all(_name(subject), _Family(self._current_and_heirs()))
 
+    def ping(self) -> None:
+        """Ask whether the store answers: one cheap trip, for a health endpoint.
+
+        :raises StoreUnavailable: it does not, and may do so later.
+        :raises StoreError: it refuses, and will until somebody mends it.
+        """
+        self.store.ping()
+
     def purge(self) -> int:
         """Remove expired sessions from a store whose server does not: SQL databases. Others
         have their turn after each batch.
@@ -240,13 +253,6 @@ class _Family:
         return True
 
 
-def indexed(store: Store) -> IndexedStore:
-    """:raises NotSupported: it cannot list sessions."""
-    if not isinstance(store, IndexedStore):
-        raise NotSupported(_no_index(store))
-    return store
-
-
 def _name(subject: Subject | None) -> str | None:
     """:raises ValueError: it can be nobody's. All sessions are those of ``None``, no other."""
     try:
@@ -261,13 +267,6 @@ def _name(subject: Subject | None) -> str | None:
     return name
 
 
-def _no_index(store: Store) -> str:
-    return (
-        f"{type(store).__name__} cannot list sessions. SESSION_TYPE = memory, redis, mongodb "
-        "and sqlalchemy can."
-    )
-
-
 def _make_store(app: Flask, settings: Settings) -> Store:
     found = stores.find(app.config.get(stores.KEY, "memory"))
     if isinstance(found, Store):
@@ -280,6 +279,24 @@ def _make_store(app: Flask, settings: Settings) -> Store:
     )
     weakref.finalize(app, _close_aside, store).atexit = False
     return store
+
+
+class _Commands(Command):
+    """``flask session``, which ``flask`` finds by itself and ``app.cli`` has to be given. What
+    it takes is imported when it is called: no server needs it.
+    """
+
+    def make_context(self, *arguments: Any, **options: Any) -> Context:
+        return self._loaded.make_context(*arguments, **options)
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        return self._loaded.get_short_help_str(limit)
+
+    @property
+    def _loaded(self) -> Command:
+        from .cli import sessions
+
+        return sessions
 
 
 def _close_aside(store: Store) -> None:

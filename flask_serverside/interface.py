@@ -31,6 +31,9 @@ from .signals import tell
 from .stores import Store
 from .vault import Services
 
+#: What an application has this extension under, in ``app.extensions``.
+NAME = "flask_serverside"
+
 
 class ServerSideSessionInterface(SessionInterface):
     """What ``app.session_interface`` is once ``Session(app)`` was called.

@@ -92,6 +92,9 @@ class Persistence:
         #: request: another one has set or cleared the cookie, and this one leaves it alone.
         self.dead = False
         self._tombstone: Record | None = None  # what is known of it then
+        #: The record of the id that the client has presented, if it has expired by the clock of
+        #: this machine, which may be ahead: for all others the session is alive.
+        self._expired: Record | None = None
         self._dead_subject: str | None = None  # whose it was, if it was alive then
         self._sid: str | None = None
         self._known: Known | None = None
@@ -215,10 +218,13 @@ class Persistence:
 
     def load(self, sid: str) -> None:
         """Begin with what is stored under this id, if anything is."""
-        record = self._vault.find(sid)
+        now, record = self._vault.now(), self._vault.find(sid)
         if record is None:
             return
-        if record.ended and self._is_reused(record):
+        if not record.alive(now):
+            self._vault.reject("expired", record.handle)
+            self._expired = record
+        elif record.ended and self._is_reused(record):
             self._reused(record)
         elif not self._take(sid, record) and record.ended and not self._vault.rejected:
             self._vault.reject("ended", record.handle, record.subject)
@@ -308,6 +314,8 @@ class Persistence:
             is undone if it cannot be stored.
         :param encoded: the data, if that is known.
         """
+        if self.draft.gives_up or self._move is not None:
+            self._end_expired()
         if self.late and self._former is not None and self._signs_out(self._former):
             self._stay(self._former)
         if self._known is not None and self._former is None:
@@ -546,6 +554,7 @@ class Persistence:
         """End the session now, under whatever id it goes on, and begin an empty one."""
         held = [known.record for known in (self._former, self._known) if known is not None]
         self._forget()
+        self._end_expired()
         if self._tombstone is not None:
             self._end(self._tombstone)
         for record in held:
@@ -559,6 +568,12 @@ class Persistence:
         if ended:
             self._tell(session_destroyed, record)
         return ended
+
+    def _end_expired(self) -> None:
+        """Have the id that was presented end for all, whatever this machine's clock says."""
+        expired, self._expired = self._expired, None
+        if expired is not None and self._end(expired):
+            self.cookie = Cookie(None)
 
     def _signs_out(self, former: Known) -> bool:
         """Whether nobody is to be signed in any more, nor anything left perhaps."""

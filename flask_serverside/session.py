@@ -106,7 +106,7 @@ class ServerSideSession(SessionMixin):
         """
         if key == FLASHES and self._data.get(FLASHES) and not self._in_atomic:
             return self._take_flashes(*default)
-        return self._data.pop(key, *default)
+        return self._draft.pop(key, *default)
 
     def clear(self) -> None:
         """Empty the session, also of what other requests are adding to it meanwhile."""

@@ -86,16 +86,15 @@ class Vault:
     # -- what stands there
 
     def find(self, sid: str) -> Record | None:
-        """What is stored under this id, a tombstone perhaps."""
-        now, handle = self.now(), handle_of(sid)
+        """What is stored under this id, a tombstone perhaps, or one that has expired."""
+        handle = handle_of(sid)
         try:
             record = self.call(self.store.find, handle)
         except SerializationError as error:
             self._ignore(handle, error)
             return None
-        if record is None or not record.alive(now):
-            self.reject("unknown" if record is None else "expired", handle)
-            return None
+        if record is None:
+            self.reject("unknown", handle)
         return record
 
     def heir(self, sid: str, record: Record | None) -> tuple[Known, dict[str, Any]] | None:
@@ -155,8 +154,7 @@ class Vault:
             raise self._failure
         try:
             return operation(*arguments)
-        except StoreUnavailable as error:
-            log.error("Session store unavailable: %s", error)
+        except StoreUnavailable as error:  # the store has logged it, once
             self._failure = error
             raise
 

@@ -16,6 +16,7 @@ from datetime import UTC
 from importlib.metadata import entry_points
 from typing import Any
 
+import click
 import pytest
 from backends import Running
 from click.testing import Result
@@ -662,3 +663,26 @@ def test_a_terminal_without_the_ellipsis_gets_an_escape(
     result = runner.invoke(cli.sessions, ["list"])
     assert result.exit_code == 0
     assert "\\u2026" in result.stdout
+
+
+def test_the_commands_are_those_of_the_application_as_well(app: Flask) -> None:
+    """``app.test_cli_runner()`` asks ``app.cli``, which knows no entry points."""
+    stored(app, subject="ada")
+    runner = app.test_cli_runner()
+    assert "Look at the sessions" in runner.invoke(args=["--help"]).output
+    listed = runner.invoke(args=["session", "list", "--json"])
+    assert [row["subject"] for row in json_of(listed)] == ["ada"]
+    missing = runner.invoke(args=["session", "show", "0" * 64])
+    assert (missing.exit_code, "There is no session" in missing.stderr) == (1, True)
+
+
+def test_a_command_of_the_applications_own_goes_first() -> None:
+    app = Flask("own")
+    app.config.update(SECRET_KEY="test", TESTING=True)
+
+    @app.cli.command("session")
+    def session() -> None:
+        click.echo("mine")
+
+    Session(app)
+    assert app.test_cli_runner().invoke(args=["session"]).output == "mine\n"

@@ -41,7 +41,7 @@ def trips(app: Flask, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(
         store,
         "_call",
-        lambda primitive, *a: made.append(primitive.__name__) or call(primitive, *a),
+        lambda primitive, *a, **o: made.append(primitive.__name__) or call(primitive, *a, **o),
     )
     return made
 

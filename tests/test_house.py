@@ -13,9 +13,9 @@ PACKAGE = Path(flask_serverside.__file__).parent
 
 #: From the roof to the cellar. A module imports those below it only.
 FLOORS = [
-    ["cli"],
     ["__init__"],
     ["extension"],
+    ["cli"],
     ["interface", "info"],
     ["session"],
     ["persistence"],
@@ -38,7 +38,8 @@ STORES = [
     ["sqlalchemy_table", "sqlalchemy_timeouts", "index"],
     [f"{name}_examination" for name in ("redis", "memcached", "mongodb", "sqlalchemy")],
     ["base"],
-    ["record", "examination"],
+    ["operations"],
+    ["record", "examination", "outage", "time_limit"],
 ]
 #: The same within ``cli``.
 CLI = [

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from flask import current_app
 
 from ..errors import SerializationError
-from ..extension import indexed
-from ..extension import NAME
-from ..extension import Session
+from ..interface import NAME
 from ..lifetimes import date_of
+from ..stores import indexed
 from ..subject import subject_of
 from . import report
 from .census import census
@@ -31,6 +31,9 @@ from .handles import whole
 from .terminal import counted
 from .terminal import say
 from .terminal import watched
+
+if TYPE_CHECKING:
+    from ..extension import Session
 
 
 @click.group("session", cls=Sessions)
@@ -175,8 +178,8 @@ def check_(as_json: bool) -> None:
 
 
 def _session() -> Session:
-    session = current_app.extensions.get(NAME)
-    if not isinstance(session, Session):
+    session: Session | None = current_app.extensions.get(NAME)
+    if session is None:
         name = current_app.import_name
         raise Failure(f"The application {name} does not call Session(app).", WRONG_USAGE)
     if session.store.one_process and not current_app.testing:

@@ -12,7 +12,9 @@ from .base import REMEMBERED
 from .base import Store
 from .base import StoreOptions
 from .examination import Examination
+from .index import indexed
 from .index import IndexedStore
+from .index import no_index
 from .operations import Fault
 from .record import END_OF_TIME
 from .record import Entry
@@ -30,6 +32,8 @@ __all__ = [
     "Store",
     "StoreOptions",
     "find",
+    "indexed",
+    "no_index",
 ]
 
 KEY = "SESSION_TYPE"

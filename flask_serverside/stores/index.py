@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from typing import TypeVar
 
+from ..errors import NotSupported
 from ..errors import SerializationError
 from ..errors import StoreUnavailable
 from .base import Store
@@ -180,3 +181,17 @@ class IndexedStore(Store):
                 yield record.checked()
         except SerializationError as error:
             log.warning("Left out of the list: %s", error)
+
+
+def indexed(store: Store) -> IndexedStore:
+    """:raises NotSupported: it cannot list sessions."""
+    if not isinstance(store, IndexedStore):
+        raise NotSupported(no_index(store))
+    return store
+
+
+def no_index(store: Store) -> str:
+    return (
+        f"{type(store).__name__} cannot list sessions. SESSION_TYPE = memory, redis, mongodb "
+        "and sqlalchemy can."
+    )
