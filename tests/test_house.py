@@ -54,7 +54,16 @@ CLI = [
 def imported(path: Path) -> set[str]:
     """What a module imports from its own package, at run time, by the first name."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
         if isinstance(node, ast.ImportFrom) and node.level:
             prefix = "." * node.level
             names = [node.module] if node.module else [alias.name for alias in node.names]

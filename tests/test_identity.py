@@ -232,7 +232,7 @@ def test_an_unknown_id_costs_the_same_as_one_that_was_known(
 
     monkeypatch.setattr(store_of(app), "_call", counted)
     answer = client.get("/read")
-    assert operations == ["_load"]
+    assert operations == ["_load_named"]
     assert answer.json == {}
     assert sorted(answer.headers.keys()) == ["Content-Length", "Content-Type", "Vary"]
 
