@@ -18,11 +18,13 @@ from .index import no_index
 from .operations import Fault
 from .record import END_OF_TIME
 from .record import Entry
+from .record import LABEL
 from .record import Record
 
 __all__ = [
     "ATTEMPTS",
     "END_OF_TIME",
+    "LABEL",
     "REMEMBERED",
     "Entry",
     "Examination",
