@@ -27,7 +27,10 @@ from typing import TypeVar
 import pytest
 
 from .errors import SessionTooLarge
+from .errors import StoreUnavailable
+from .stores import Entry
 from .stores import IndexedStore
+from .stores import LABEL
 from .stores import Record
 from .stores import Store
 
@@ -556,6 +559,65 @@ class IndexContract(_Contract):
             found = [e.record.handle for e in store.entries(beginning=record.handle[:12])]
             assert found == [record.handle]
         assert list(store.entries(beginning="*")) == []
+
+    def test_a_list_has_the_beginning_of_each_payload_and_no_more(
+        self, store: IndexedStore, subject: str
+    ) -> None:
+        payload = bytes(n % 256 for n in range(3 * LABEL))
+        large = new_record(store, payload, subject=subject, deadline=store.now() + 3 * DAY)
+        small = new_record(store, b"small", subject=subject)
+        for record in (large, small):
+            store.create(record)
+        found = {entry.record.handle: entry for entry in store.entries(subject)}
+        assert found == {
+            large.handle: Entry(large._replace(payload=payload[:LABEL]), len(payload)),
+            small.handle: Entry(small, 5),
+        }
+
+    def test_many_are_ended_but_for_tombstones_and_those_of_others(
+        self, store: IndexedStore, clock: Clock, subject: str
+    ) -> None:
+        mine, expired, ended = (new_record(store, subject=subject) for _ in range(3))
+        expired = expired._replace(expires=expired.seen + 10_000, lifetime=10_000)
+        others, nobodys = new_record(store, subject=f"{subject}."), new_record(store)
+        for record in (mine, expired, ended, others, nobodys):
+            store.create(record)
+        store.end(ended, remembered=3600)
+        clock.advance(10)
+        handles = [r.handle for r in (mine, expired, ended, others, nobodys)]
+        asked = [*handles, secrets.token_hex(32)]
+        removed = store._call(store._end_many, asked, subject)
+        assert sorted(removed) == sorted([mine.handle, expired.handle])
+        assert [store.find(h) is not None for h in handles] == [False, False, True, True, True]
+        assert sorted(store._call(store._end_many, handles, None)) == sorted(
+            [others.handle, nobodys.handle]
+        )
+        assert [store.find(handle) is not None for handle in handles].count(True) == 1
+        assert store.count(subject) == 0
+
+    @pytest.mark.parametrize("failing", ["_entries", "_end_many"])
+    def test_after_a_batch_that_failed_the_next_has_its_turn(
+        self,
+        store: IndexedStore,
+        subject: str,
+        monkeypatch: pytest.MonkeyPatch,
+        failing: str,
+    ) -> None:
+        for _ in range(7):
+            store.create(new_record(store, subject=subject))
+        monkeypatch.setattr(store, "BATCH", 2)
+        work, failed = getattr(store, failing), []
+
+        def fail_once(*arguments: Any) -> Any:
+            if not failed:
+                failed.append(StoreUnavailable("no answer"))
+                raise failed[0]
+            return work(*arguments)
+
+        monkeypatch.setattr(store, failing, fail_once)
+        with pytest.raises(StoreUnavailable, match="no answer"):
+            list(store.end_all(subject))
+        assert store.count(subject) == 2
 
     def test_ending_all_of_a_subject_ends_no_others(
         self, store: IndexedStore, subject: str

@@ -20,6 +20,7 @@ from ..cookies import flag
 from ..cookies import secure
 from ..errors import StoreError
 from ..stores import Examination
+from ..stores import IndexedStore
 from ..stores import Record
 from ..stores import Store
 from . import understood
@@ -66,6 +67,7 @@ def check(app: Flask, store: Store) -> Checkup:
         found.store = _told(store, examination)
         found.warnings += _about_store(app, store, examination)
         found.notes += examination.notes
+        found.notes += _about_sessions(store)
         found.probe, wrong = _probe(store)
         found.warnings += wrong
     except StoreError as error:
@@ -128,6 +130,14 @@ def _about_store(app: Flask, store: Store, examination: Examination) -> Iterator
             "or too late here. Synchronize them."
         )
     yield from examination.warnings
+
+
+def _about_sessions(store: Store) -> Iterator[str]:
+    if isinstance(store, IndexedStore) and not store.one_process and store.is_empty():
+        yield (
+            "There is no session in the store. If users are signed in, theirs are in another "
+            "database, or under another prefix, table or collection: compare the keys above."
+        )
 
 
 def _told(store: Store, examination: Examination) -> dict[str, str]:

@@ -24,6 +24,8 @@ T = TypeVar("T")
 _PASSES = 4
 #: Batches that may fail one after the other before the rest is given up.
 _FAILURES = 3
+#: Pages that are looked at to know whether there is any session.
+_PAGES = 100
 
 
 class IndexedStore(Store):
@@ -61,6 +63,17 @@ class IndexedStore(Store):
                     continue
                 given.add(record.handle)
             yield entry
+
+    def is_empty(self) -> bool:
+        """Whether no session was found in the first pages, expired or not."""
+        after = None
+        for _ in range(_PAGES):
+            page, after = self._call(self._handles, None, "", after)
+            if page:
+                return False
+            if after is None:
+                return True
+        return True
 
     def count(self, subject: str | None = None) -> int:
         """How many sessions are alive."""
