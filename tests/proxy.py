@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
 
 class Proxy:
@@ -15,6 +16,10 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.trips = 0
+        #: Seconds for which each answer is held back.
+        self.delay = 0.0
+        #: Bytes of an answer that are passed on at a time, with the delay before each.
+        self.piece = 65536
         self._target = target
         self._lock = threading.Lock()
         self._frozen = False
@@ -87,7 +92,12 @@ class Proxy:
                     if asks and heard[0]:
                         self.trips += 1
                     heard[0] = not asks
-                sink.sendall(data)
+                if asks or not self.delay:
+                    sink.sendall(data)
+                    continue
+                for start in range(0, len(data), self.piece):
+                    time.sleep(self.delay)
+                    sink.sendall(data[start : start + self.piece])
             except OSError:
                 break
         for side in (source, sink):

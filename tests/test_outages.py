@@ -14,8 +14,11 @@ from flask import session
 from flask.testing import FlaskClient
 from proxy import Proxy
 
+from flask_serverside import current_session
 from flask_serverside import StoreUnavailable
+from flask_serverside.stores import IndexedStore
 from flask_serverside.testing import new_record
+from flask_serverside.testing import saved_again
 
 MakeApp = Callable[..., Flask]
 Line = tuple[Running, Proxy]
@@ -45,6 +48,24 @@ def app(make_app: MakeApp, proxied: Line) -> Flask:
         session["a"] = "changed"
         proxied[1].freeze()
         return "written"
+
+    @app.get("/drop-then/<what>")
+    def drop_then(what: str) -> str:
+        assert session["a"] == "1"
+        proxied[1].drop()
+        if what == "write":
+            session["a"] = "changed"
+        elif what == "clear":
+            session.clear()
+        elif what == "destroy":
+            current_session.destroy()
+        elif what == "sign-in":
+            session["_user_id"] = "ada"
+        elif what == "atomic":
+            current_session.atomic(lambda session: session.update(count=1))
+        elif what == "revoke":
+            assert app.extensions["flask_serverside"].revoke(current_session.handle)
+        return what
 
     @app.get("/try-twice")
     def try_twice() -> str:
@@ -180,6 +201,107 @@ def test_all_is_well_again_once_the_server_is_back(
     proxied[1].mend()
     assert client.get(path).status_code == 200
     assert client.get("/read").json["a"] == "1"
+
+
+def slow(proxy: Proxy) -> None:
+    """No single answer takes longer than the limit, two do."""
+    proxy.delay = 0.75 * TIMEOUT
+
+
+def trickling(proxy: Proxy) -> None:
+    """A byte now and then: no single read waits for long."""
+    proxy.delay, proxy.piece = 0.1 * TIMEOUT, 1
+
+
+@pytest.mark.parametrize("lines", [slow, trickling], ids=["slow", "trickling"])
+@pytest.mark.parametrize("connected", [False, True], ids=["new", "connected"])
+def test_an_operation_has_one_time_limit_for_all_its_steps(
+    proxied: Line, lines: Callable[[Proxy], None], connected: bool
+) -> None:
+    running, proxy = proxied
+    with contextlib.closing(running.make_store()) as other:
+        other.create(new_record(other))  # a table or an index takes its time
+    with contextlib.closing(running.make_store(timeout=TIMEOUT)) as store:
+        record = new_record(store, subject="ada")
+        if connected:
+            assert store.create(record)
+        lines(proxy)
+        operations: dict[str, Callable[[], object]] = {
+            "load": lambda: store.load(record.handle),
+            "replace": lambda: store.replace(saved_again(record, b"changed")),
+            "touch": lambda: store.touch(record._replace(expires=record.expires + 1)),
+            "delete": lambda: store.delete(record.handle),
+            "create": lambda: store.create(new_record(store, subject="ada")),
+            "ping": store.ping,
+        }
+        if isinstance(store, IndexedStore):
+            operations["count"] = lambda: store.count("ada")
+        took = {name: seconds_of(operation) for name, operation in operations.items()}
+        proxy.delay = 0.0
+    # To count, a store may ask for the handles and then for what stands there.
+    limits = {"count": 2 * TIMEOUT}
+    late = {n: s for n, s in took.items() if s > limits.get(n, TIMEOUT) + MARGIN}
+    assert not late
+
+
+def seconds_of(operation: Callable[[], object]) -> float:
+    began = time.monotonic()
+    with contextlib.suppress(StoreUnavailable):
+        operation()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [
+        ("/drop-then/write", {"a": "changed"}),
+        ("/drop-then/clear", {}),
+        ("/drop-then/destroy", {}),
+        ("/drop-then/sign-in", {"a": "1", "_user_id": "ada"}),
+        ("/drop-then/atomic", {"a": "1", "count": 1}),
+        ("/drop-then/revoke", {}),
+    ],
+)
+def test_a_connection_that_was_closed_while_the_view_was_busy_is_not_noticed(
+    app: Flask, client: FlaskClient, path: str, left: dict[str, object]
+) -> None:
+    """A server, a balancer or a pooler has an idle timeout that the view takes longer than."""
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    assert client.get(path).status_code == 200
+    assert client.get("/read").json == left
+    if not left:
+        client.set_cookie("session", cookie.value)
+        assert client.get("/read").json == {}
+
+
+def test_lists_counts_endings_and_purges_do_not_notice_a_closed_connection(
+    proxied: Line,
+) -> None:
+    running, proxy = proxied
+    with contextlib.closing(running.make_store()) as store:
+        subject = f"ada {store.now()}"
+        records = [new_record(store, subject=subject) for _ in range(3)]
+        for record in records:
+            assert store.create(record)
+        proxy.drop()
+        store.ping()
+        proxy.drop()
+        assert store.touch(records[0]._replace(expires=records[0].expires + 1000))
+        proxy.drop()
+        assert store.delete(records[0].handle)
+        proxy.drop()
+        assert store.purge() >= 0
+        if isinstance(store, IndexedStore):
+            proxy.drop()
+            assert store.count(subject) == 2
+            proxy.drop()
+            assert {e.record.handle for e in store.entries(subject)} == {
+                record.handle for record in records[1:]
+            }
+            proxy.drop()
+            assert len(list(store.end_all(subject))) == 2
+            assert store.count(subject) == 0
 
 
 @pytest.mark.parametrize("path", ["/read", "/write?a=1"])
