@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import gc
 import multiprocessing
+import re
 import statistics
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -37,7 +39,9 @@ from flask_serverside.testing import new_record
 
 FORK = multiprocessing.get_context("fork")
 PAYLOAD = b"x" * 500
-SIZES = (1, 10, 100, 1000)
+SIZES = (1, 10, 100, 1000, 10_000)
+#: How many large sessions a subject has, and how large they are, in bytes.
+LARGE = (300, 300_000)
 LISTED = 300
 
 
@@ -141,9 +145,15 @@ def measure(running: Running, number: int) -> None:
         for size in SIZES:
             many = [new_record(store, PAYLOAD, subject=f"many-{size}") for _ in range(size)]
             fill(store, many)
-            taken = milliseconds(lambda size=size: sessions.revoke_subject(f"many-{size}"))  # type: ignore[misc]
-            assert sessions.count(f"many-{size}") == 0
-            print(f"  revoke_subject of {size:4}: {taken:8.2f} ms, {taken / size:.2f} each")
+            name = f"many-{size}"
+            listing = milliseconds(lambda name=name: list(sessions.list(name)))  # type: ignore[misc]
+            taken = milliseconds(lambda name=name: sessions.revoke_subject(name))  # type: ignore[misc]
+            assert sessions.count(name) == 0
+            print(
+                f"  revoke_subject of {size:5}: {taken:8.2f} ms, {taken / size:.3f} each; "
+                f"to list them: {listing:8.2f} ms"
+            )
+        measure_large(sessions, store)
 
     print(f"  requests in peace: {described(requests_until(app, lambda: True, 1000))}")
     removes_itself = running.name in ("redis", "mongodb")
@@ -166,6 +176,26 @@ def measure(running: Running, number: int) -> None:
     print(f"  requests meanwhile: {described(taken)}")
     assert store.load(records[-1].handle) is not None
     store.close()
+
+
+def measure_large(sessions: Session, store: IndexedStore) -> None:
+    number, size = LARGE
+    payload = b"x" * size
+    for _ in range(number):
+        assert store.create(new_record(store, payload, subject="large"))
+    before = peak_memory(reset=True)
+    taken = milliseconds(lambda: sessions.revoke_subject("large"))
+    more = peak_memory() - before
+    assert sessions.count("large") == 0
+    print(f"  revoke_subject of {number} of {size} bytes: {taken:.2f} ms, {more:.1f} MB more")
+
+
+def peak_memory(reset: bool = False) -> float:
+    """The most memory that this process has had, in MB, since it was reset (Linux: proc(5))."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1000  # type: ignore[index]
 
 
 def index_memory(store: Any, subjects: int) -> None:
