@@ -34,7 +34,7 @@ SAMPLE = 1000
 
 
 def _redis(store: Any) -> int:
-    return int(store._client.info("memory")["used_memory"])
+    return int(store._call(store._line.clients)[""].info("memory")["used_memory"])
 
 
 def _memcached(store: Any) -> int:
