@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
 
 class Proxy:
@@ -15,6 +16,10 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.trips = 0
+        #: Seconds before each answer.
+        self.delay = 0.0
+        #: Seconds after each byte of an answer.
+        self.trickle = 0.0
         self._target = target
         self._lock = threading.Lock()
         self._frozen = False
@@ -87,7 +92,13 @@ class Proxy:
                     if asks and heard[0]:
                         self.trips += 1
                     heard[0] = not asks
-                sink.sendall(data)
+                if not asks:
+                    time.sleep(self.delay)
+                    for byte in data if self.trickle else b"":
+                        sink.sendall(bytes([byte]))
+                        time.sleep(self.trickle)
+                if asks or not self.trickle:
+                    sink.sendall(data)
             except OSError:
                 break
         for side in (source, sink):
