@@ -28,6 +28,7 @@ from running import add_backends
 from running import BACKENDS
 from running import each
 from running import machine
+from running import redis_client
 from running import Running
 from running import told
 
@@ -199,7 +200,7 @@ def peak_memory(reset: bool = False) -> float:
 
 
 def index_memory(store: Any, subjects: int) -> None:
-    client = store._client
+    client = redis_client(store)
     keys = [store._index(f"user-{n}") for n in range(0, subjects, subjects // 200)]
     two = statistics.mean(client.memory_usage(key) for key in keys)
     record = client.memory_usage(next(client.scan_iter(match=f"{store.prefix}" + "?" * 64)))

@@ -18,6 +18,7 @@ from typing import Any
 
 from running import each
 from running import machine
+from running import redis_client
 
 from flask_serverside.testing import new_record
 
@@ -31,7 +32,7 @@ def bound(size: int) -> float:
 
 
 def report(store: Any) -> None:
-    client = store._client
+    client = redis_client(store)
 
     def session(size: int) -> int:
         record = new_record(store, os.urandom(size))

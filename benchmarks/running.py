@@ -15,6 +15,7 @@ from collections.abc import Collection
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -91,3 +92,11 @@ def told(server: Server | None) -> str:
     """The server's version, if there is a server."""
     number = re.search(r"\d+(\.\d+)+", server.version) if server else None
     return f" {number[0]}" if number else ""
+
+
+def redis_client(store: Any) -> Any:
+    """A client of its own for the server that a RedisStore uses."""
+    import redis
+
+    address = store._line.client.connection_pool.connection_kwargs
+    return redis.Redis(host=address["host"], port=address["port"])

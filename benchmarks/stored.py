@@ -24,6 +24,7 @@ from rounds import Spread
 from running import add_backends
 from running import each
 from running import machine
+from running import redis_client
 from running import Running
 from running import told
 
@@ -34,7 +35,7 @@ SAMPLE = 1000
 
 
 def _redis(store: Any) -> int:
-    return int(store._client.info("memory")["used_memory"])
+    return int(redis_client(store).info("memory")["used_memory"])
 
 
 def _memcached(store: Any) -> int:

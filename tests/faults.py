@@ -34,13 +34,13 @@ def _memory(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
 
 
 def _redis(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:
-    from flask_serverside.stores import redis
+    from flask_serverside.stores.redis import scripts
 
-    compare = "or string.sub(header, 3, 10) ~= ARGV[6] "
-    text = redis._REPLACE.text
+    compare = "or field(header, VERSION) ~= ARGV[6] "
+    text = scripts.REPLACE.text
     assert compare in text
     script = types.SimpleNamespace(text=text.replace(compare, ""), sha="0" * 40)
-    monkeypatch.setattr(redis, "_REPLACE", script)
+    monkeypatch.setattr(scripts, "REPLACE", script)
 
 
 def _memcached(monkeypatch: pytest.MonkeyPatch, store: Any) -> None:

@@ -16,10 +16,10 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.trips = 0
-        #: Seconds for which each answer is held back.
+        #: Seconds before each answer.
         self.delay = 0.0
-        #: Bytes of an answer that are passed on at a time, with the delay before each.
-        self.piece = 65536
+        #: Seconds after each byte of an answer.
+        self.trickle = 0.0
         self._target = target
         self._lock = threading.Lock()
         self._frozen = False
@@ -92,12 +92,13 @@ class Proxy:
                     if asks and heard[0]:
                         self.trips += 1
                     heard[0] = not asks
-                if asks or not self.delay:
-                    sink.sendall(data)
-                    continue
-                for start in range(0, len(data), self.piece):
+                if not asks:
                     time.sleep(self.delay)
-                    sink.sendall(data[start : start + self.piece])
+                    for byte in data if self.trickle else b"":
+                        sink.sendall(bytes([byte]))
+                        time.sleep(self.trickle)
+                if asks or not self.trickle:
+                    sink.sendall(data)
             except OSError:
                 break
         for side in (source, sink):

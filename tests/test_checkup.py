@@ -354,7 +354,7 @@ def test_redis_that_forbids_to_ask_is_checked_all_the_same(
 
 @pytest.mark.group("redis")
 def test_what_redis_says_of_itself_is_warned_of() -> None:
-    from flask_serverside.stores import redis_examination
+    from flask_serverside.stores.redis import examination as of_redis
 
     class Client:
         def __init__(self, **info: Any) -> None:
@@ -376,11 +376,11 @@ def test_what_redis_says_of_itself_is_warned_of() -> None:
         ({"rdb_last_bgsave_status": "err"}, "snapshot has failed"),
         ({"maxmemory": 100, "used_memory": 95}, "More than 90 %"),
     ):
-        examination = redis_examination.examine(Client(**info))
+        examination = of_redis.examine({"": Client(**info)})
         assert len(examination.warnings) == (warning is not None), info
         assert warning is None or warning in examination.warnings[0]
         assert examination.notes == ()
-    valkey = redis_examination.examine(Client(valkey_version="9.0.1"))
+    valkey = of_redis.examine({"": Client(valkey_version="9.0.1")})
     assert valkey.server == "Valkey 9.0.1"
 
 

@@ -30,7 +30,7 @@ def put_value(store: Any, handle: str, value: bytes) -> None:
     """Put these bytes where the whole record is, or what of it the backend has in bytes."""
     kind = type(store).__name__
     if kind == "RedisStore":
-        store._client.set(store.prefix + handle, value)
+        store._call(store._line.send, "SET", store.prefix + handle, value)
     elif kind == "MemcachedStore":
         store._client(handle).set(store.prefix + handle, value, noreply=False)
     else:
@@ -47,8 +47,8 @@ def put_another_type(store: Any, handle: str) -> None:
     """Put something there that is not even bytes, where the backend has types."""
     kind = type(store).__name__
     if kind == "RedisStore":
-        store._client.delete(store.prefix + handle)
-        store._client.rpush(store.prefix + handle, "a", "list")
+        store._call(store._line.send, "DEL", store.prefix + handle)
+        store._call(store._line.send, "RPUSH", store.prefix + handle, "a", "list")
     elif kind == "MongoDBStore":
         later = store._collection.find_one({"_id": handle})["expires"]
         store._collection.replace_one({"_id": handle}, {"expires": later, "payload": "text"})

@@ -210,7 +210,7 @@ def slow(proxy: Proxy) -> None:
 
 def trickling(proxy: Proxy) -> None:
     """A byte now and then: no single read waits for long."""
-    proxy.delay, proxy.piece = 0.1 * TIMEOUT, 1
+    proxy.trickle = 0.1 * TIMEOUT
 
 
 @pytest.mark.parametrize("lines", [slow, trickling], ids=["slow", "trickling"])
@@ -237,7 +237,7 @@ def test_an_operation_has_one_time_limit_for_all_its_steps(
         if isinstance(store, IndexedStore):
             operations["count"] = lambda: store.count("ada")
         took = {name: seconds_of(operation) for name, operation in operations.items()}
-        proxy.delay = 0.0
+        proxy.delay = proxy.trickle = 0.0
     # To count, a store may ask for the handles and then for what stands there.
     limits = {"count": 2 * TIMEOUT}
     late = {n: s for n, s in took.items() if s > limits.get(n, TIMEOUT) + MARGIN}

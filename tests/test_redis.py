@@ -79,7 +79,7 @@ def sending(store: Any, client: Any) -> Iterator[list[str]]:
     sent: list[str] = []
     with client.monitor() as monitor:
         yield sent
-        store._client.ping()
+        store._call(store._line.send, "PING")
         for command in monitor.listen():
             if command["command"] == "PING":
                 break
@@ -129,16 +129,19 @@ def test_scripts_that_the_server_has_forgotten_are_sent_again(store: Any, client
 def test_a_full_server_is_unavailable_and_keeps_the_session(
     redis_server: Redis,
 ) -> None:
+    import redis
+
     from flask_serverside.stores.redis import RedisStore
 
     own = Redis()
     own.start()
     try:
         store = RedisStore(own.url)
+        client = redis.Redis.from_url(own.url)
         record = new_record(store)
         store.create(record)
-        store._client.config_set("maxmemory-policy", "noeviction")
-        store._client.config_set("maxmemory", "1mb")
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", "1mb")
         with pytest.raises(StoreUnavailable, match=r"OOM|memory"):
             store.create(new_record(store, b"x" * 100_000))
         with pytest.raises(StoreUnavailable, match=r"OOM|memory"):
@@ -146,6 +149,7 @@ def test_a_full_server_is_unavailable_and_keeps_the_session(
         loaded = store.load(record.handle)
         assert loaded.payload == record.payload
         store.close()
+        client.close()
     finally:
         own.stop()
 
@@ -166,7 +170,7 @@ def test_a_given_client_is_used_and_left_open(redis_server: Redis, client: Any) 
     store.create(new_record(store))
     store.close()
     assert client.ping()
-    assert store._client is client
+    assert store._line.client is client
 
 
 def test_to_delete_what_is_not_there_is_no_damage(

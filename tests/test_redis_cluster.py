@@ -89,7 +89,7 @@ def test_the_keys_of_one_subject_are_on_several_servers(store: Any, cluster: Any
     records = [new_record(store, subject="ada") for _ in range(20)]
     for record in records:
         store.create(record)
-    keys = [store._key(record) for record in records]
+    keys = [store._key(record.handle) for record in records]
     assert len({cluster.get_node_from_key(key).port for key in keys}) > 1
     assert store.count("ada") == 20
 
@@ -110,7 +110,7 @@ def test_what_breaks_off_leaves_an_entry_too_many_and_never_one_too_few(
     """Each write is cut off after each of the commands that it takes."""
     import redis
 
-    send = store._send
+    send = store._line.send
     for after in range(3):
         record = new_record(store, subject=f"{broken} {after}")
         if broken != "create":
@@ -130,7 +130,7 @@ def test_what_breaks_off_leaves_an_entry_too_many_and_never_one_too_few(
             "touch": lambda record=record: store.touch(record),
         }[broken]
         with monkeypatch.context() as patch:
-            patch.setattr(store, "_send", sent)
+            patch.setattr(store._line, "send", sent)
             try:
                 work()
             except StoreUnavailable:

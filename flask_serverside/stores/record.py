@@ -13,6 +13,16 @@ _MAGIC = b"\xf5\x02"
 #: The magic bytes, the version, the times seen and expires, created, lifetime, deadline, the
 #: handle, and the size of the subject, which follows.
 _HEADER = Struct(">2s6Q32sH")
+#: Bytes of the header.
+HEADER = _HEADER.size
+#: Where each number begins in it, for servers that look into a record: 8 bytes, big-endian.
+#: The size of the subject is the last two bytes of the header.
+PLACES = {
+    name: len(_MAGIC) + 8 * number
+    for number, name in enumerate(
+        ("version", "seen", "expires", "created", "lifetime", "deadline")
+    )
+}
 
 #: Bytes of the longest packed form of a record without its payload: subjects have 255
 #: characters at most.

@@ -6,11 +6,11 @@
 -- ARGV[5] the new record
 -- ARGV[6] the version that was loaded, as in the record: 8 bytes, big-endian
 -- Returns 1 if stored, nothing if there is none, otherwise what stands there.
-local header = redis.call('GETRANGE', KEYS[1], 0, 51)
-if string.len(header) < 52 or string.sub(header, 3, 10) ~= ARGV[6] then
+local header = beginning(KEYS[1], HEADER)
+if string.len(header) < HEADER or field(header, VERSION) ~= ARGV[6] then
   return redis.call('GET', KEYS[1])
 end
-if number(string.sub(header, 19, 26)) <= tonumber(ARGV[3]) then return false end
+if number(header, EXPIRES) <= tonumber(ARGV[3]) then return false end
 note(KEYS[2], ARGV[1], ARGV[2], ARGV[3])
 redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[4])
 return 1

@@ -6,10 +6,10 @@
 -- ARGV[5] the new times seen and expires, as in the record: 16 bytes
 -- ARGV[6] the version that was loaded, as in the record: 8 bytes, big-endian
 -- Returns 1 if it was extended, otherwise nothing.
-local header = redis.call('GETRANGE', KEYS[1], 0, 25)
-if string.len(header) < 26 or string.sub(header, 3, 10) ~= ARGV[6] then return false end
-if number(string.sub(header, 19, 26)) <= tonumber(ARGV[3]) then return false end
+local header = beginning(KEYS[1], HEADER)
+if string.len(header) < HEADER or field(header, VERSION) ~= ARGV[6] then return false end
+if number(header, EXPIRES) <= tonumber(ARGV[3]) then return false end
 note(KEYS[2], ARGV[1], ARGV[2], ARGV[3])
-redis.call('SETRANGE', KEYS[1], 10, ARGV[5])
+redis.call('SETRANGE', KEYS[1], SEEN, ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1

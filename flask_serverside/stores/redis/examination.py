@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
-import redis
-from redis.exceptions import ResponseError
-
-from .examination import Examination
-from .examination import REFUSED
-from .examination import room
-from .examination import since
-from .examination import timed
-from .examination import together
+from ..examination import Examination
+from ..examination import REFUSED
+from ..examination import room
+from ..examination import since
+from ..examination import timed
+from ..examination import together
 
 #: Seconds. Who looks for the reason of many sign-ins wants to know of a younger server.
 _YOUNG = 24 * 3600
+_DRIVERS = ("redis", "valkey")
 
 
-def examine(client: Any) -> Examination:
-    if not isinstance(client, redis.RedisCluster):
-        return _examine(client)
-    primaries = client.get_primaries()  # type: ignore[no-untyped-call]
-    connections = {node.name: client.get_redis_connection(node) for node in primaries}
-    return together({name: _examine(connection) for name, connection in connections.items()})
+def examine(clients: Mapping[str, Any]) -> Examination:
+    """Each server by itself, by a client for it."""
+    return together({name: _examine(client) for name, client in clients.items()})
 
 
 def _examine(client: Any) -> Examination:
-    driver = f"redis-py {redis.__version__}"
+    driver = _driver(client)
     info = _answer(client.info)
     time, now = timed(lambda: _answer(client.time))
     ahead = None if time is None else time[0] + time[1] / 1e6 - now
@@ -57,11 +54,22 @@ def _examine(client: Any) -> Examination:
     )
 
 
+def _driver(client: Any) -> str:
+    name = type(client).__module__.partition(".")[0]
+    return f"{name}-py {sys.modules[name].__version__}" if name in _DRIVERS else name
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """How the drivers that are in use say that the server has refused something."""
+    loaded = [sys.modules[name] for name in _DRIVERS if name in sys.modules]
+    return tuple(driver.exceptions.ResponseError for driver in loaded)
+
+
 def _answer(ask: Callable[..., Any], *arguments: Any) -> Any:
     """``None``: the server does not let us ask, as is common where somebody else runs it."""
     try:
         return ask(*arguments)
-    except ResponseError:
+    except _refusals():
         return None
 
 
@@ -76,7 +84,8 @@ def _warnings(info: dict[str, Any]) -> Iterator[str]:
     if most and policy != "noeviction":
         yield (
             f"maxmemory-policy is {policy}: when memory is full, Redis removes sessions, and "
-            "their users are logged out. Set noeviction, on a server that no cache shares."
+            "their users are logged out, or the index of a user's sessions, and revoking them "
+            "misses some. Set noeviction, on a server that no cache shares."
         )
     if info.get("evicted_keys"):
         yield (

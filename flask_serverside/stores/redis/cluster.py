@@ -1,0 +1,234 @@
+"""A cluster: which of its servers has a key, and what to do when that has changed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import redis
+from redis.crc import key_slot
+from redis.exceptions import AskError
+from redis.exceptions import AuthenticationError
+from redis.exceptions import ClusterDownError
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import MovedError
+from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as NoAnswer
+from redis.exceptions import TryAgainError
+
+from ..time_limit import TimeLimit
+from .connections import drop
+from .line import Command
+from .line import key_of
+from .line import Line
+from .line import RAW
+from .line import sent_together
+from .urls import Address
+
+#: How often a command is sent on. Twice is usual while keys are moved.
+_REDIRECTS = 8
+#: Seconds until it is worth trying a command again whose keys are just being moved.
+_MOVING = 0.05
+
+
+class Map:
+    """Which server has which slots, as one of the servers has told."""
+
+    def __init__(self, slots: Sequence[tuple[int, int, Address]]) -> None:
+        self._slots = dict[int, Address]()
+        for first, last, address in slots:
+            self._slots |= dict.fromkeys(range(first, last + 1), address)
+        self.primaries = tuple(dict.fromkeys(address for _, _, address in slots))
+
+    def where(self, key: str) -> Address:
+        slot = key_slot(key.encode())
+        if slot not in self._slots:
+            raise ClusterDownError(f"No server of the cluster has slot {slot}")
+        return self._slots[slot]
+
+
+class OwnCluster(Line):
+    cluster = True
+
+    def __init__(
+        self,
+        seeds: Sequence[Address],
+        make: Callable[..., redis.Redis],
+        limit: TimeLimit,
+    ) -> None:
+        """
+        :param seeds: some of the servers.
+        :param make: a client for a server, from its address and, if that is shorter than the
+            time limit, the seconds that each answer may take.
+        """
+        self._seeds = seeds
+        self._make = make
+        self._limit = limit
+        self.forget()
+
+    def forget(self) -> None:
+        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._clients: dict[Address, redis.Redis] = {}
+        self._map: Map | None = None
+        self._doubted = False
+        #: The server that has not answered last.
+        self._failed: Address | None = None
+        #: How often the map was made.
+        self._edition = 0
+
+    def send(self, *command: Any) -> Any:
+        address, asking = self._where(self._current(), command), False
+        for _ in range(_REDIRECTS):
+            try:
+                return self._tell(address, asking, command)
+            except MovedError as error:
+                self._doubted = True
+                address, asking = _named(error, address), False
+            except AskError as error:
+                address, asking = _named(error, address), True
+            except TryAgainError:
+                if self._limit.left <= _MOVING:
+                    raise
+                time.sleep(_MOVING)
+        raise TryAgainError("The servers of the cluster send this key around.")
+
+    def send_all(self, commands: Sequence[Command]) -> list[Any]:
+        current = self._current()
+        together: dict[Address, list[int]] = {}
+        for number, command in enumerate(commands):
+            together.setdefault(self._where(current, command), []).append(number)
+        answers: list[Any] = [None] * len(commands)
+        for address, numbers in together.items():
+            theirs = [commands[number] for number in numbers]
+            given = self._with(address, partial(_together, theirs))
+            for number, answer in zip(numbers, given, strict=True):
+                moved = isinstance(answer, AskError | TryAgainError)
+                answers[number] = self._alone(commands[number]) if moved else answer
+        return answers
+
+    def _alone(self, command: Command) -> Any:
+        try:
+            return self.send(*command)
+        except ResponseError as error:
+            return error
+
+    def _tell(self, address: Address, asking: bool, command: Command) -> Any:
+        if not asking:
+            return self._with(address, partial(_alone, command))
+        answer = self._with(address, partial(_together, [("ASKING",), command]))
+        if isinstance(answer[1], Exception):
+            raise answer[1]
+        return answer[1]
+
+    def _with(self, address: Address, work: Callable[[redis.Redis], Any]) -> Any:
+        """Have this server do it. If it cannot, another may have taken its place."""
+        client = self._client(address)
+        try:
+            return work(client)
+        except ClusterDownError:
+            self._doubted = True
+            raise
+        except (NoConnection, NoAnswer):
+            self._doubted, self._failed = True, address
+            raise
+
+    def _client(self, address: Address) -> redis.Redis:
+        with self._lock:
+            if address not in self._clients:
+                self._clients[address] = self._make(address)
+            return self._clients[address]
+
+    def clients(self) -> dict[str, Any]:
+        primaries = self._current().primaries
+        return {f"{host}:{port}": self._client((host, port)) for host, port in primaries}
+
+    def renew(self) -> None:
+        self._doubted = True
+
+    suspect = renew
+
+    def close(self) -> None:
+        self._close_all_but(())
+
+    def _close_all_but(self, used: Sequence[Address]) -> None:
+        with self._lock:
+            gone = [self._clients.pop(address) for address in self._clients.keys() - {*used}]
+        for client in gone:
+            drop(client)
+
+    # -- the map
+
+    def _where(self, current: Map, command: Command) -> Address:
+        try:
+            return current.where(key_of(command))
+        except ClusterDownError:
+            self._doubted = True
+            raise
+
+    def _current(self) -> Map:
+        known, edition = self._map, self._edition
+        if known is not None and not self._doubted:
+            return known
+        if not self._asking.acquire(timeout=self._limit.left):
+            raise NoAnswer("The cluster does not tell which server has which keys")
+        try:
+            if self._edition == edition:  # nobody else was faster
+                self._map = self._asked()
+                self._edition += 1
+                self._doubted = False
+                self._close_all_but(self._map.primaries)
+        finally:
+            self._asking.release()
+        assert self._map is not None
+        return self._map
+
+    def _asked(self) -> Map:
+        primaries = self._map.primaries if self._map is not None else ()
+        addresses = list(dict.fromkeys((*primaries, *self._seeds)))
+        addresses.sort(key=lambda address: address == self._failed)  # it comes last
+        errors: list[RedisError] = []
+        for number, address in enumerate(addresses):
+            # One that is frozen leaves time for the others, and for the command itself.
+            share = self._limit.left / (len(addresses) - number + 1)
+            client = self._make(address, share)
+            try:
+                # In two words: of the answer to "CLUSTER SLOTS" redis-py makes other things.
+                told = _alone(("CLUSTER", "SLOTS"), client)
+                if told:
+                    return Map([_range(part, address[0]) for part in told])
+            except RedisError as error:
+                errors.append(error)
+            finally:
+                drop(client)
+        for refusal in errors:
+            if isinstance(refusal, AuthenticationError | ResponseError):
+                raise refusal
+        if self._map is not None:
+            return self._map
+        reasons = ", ".join(str(error) for error in errors) or "none has any keys"
+        raise NoConnection(f"No server of the cluster can be asked: {reasons}")
+
+
+def _alone(command: Command, client: Any) -> Any:
+    return client.execute_command(*command, **RAW)
+
+
+def _together(commands: Sequence[Command], client: Any) -> list[Any]:
+    return sent_together(client.pipeline(transaction=False), commands)
+
+
+def _named(error: AskError, asked: Address) -> Address:
+    """Where the command is to go. An empty host is the one that has answered."""
+    return error.host or asked[0], error.port
+
+
+def _range(part: Any, asked: str) -> tuple[int, int, Address]:
+    first, last, (host, port, *_), *_ = part
+    name = host.decode() if host else ""
+    return int(first), int(last), (asked if name in ("", "?") else name, int(port))
