@@ -5,10 +5,12 @@ by the class of the exception. PyMySQL files nearly all under one.
 from __future__ import annotations
 
 import re
+from ssl import SSLCertVerificationError
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import InterfaceError
+from sqlalchemy.exc import InternalError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -18,66 +20,78 @@ from ..operations import Fault
 #: transaction that cannot be put into an order.
 _DEADLOCKS = {1213, 1020, "40P01", "40001"}
 
-#: The server takes no writes any more, or none from us: read-only (25006; 1792, 1836, 1874;
-#: SQLite's file was replaced by another), a Galera node that is not in step, offline mode.
-_DEMOTED = {"25006", 1792, 1836, 1874, 1047, 3032, "sqlite 1032"}
-#: ER_OPTION_PREVENTS_STATEMENT: by which option, its text says.
-_PREVENTED = 1290
-_READ_ONLY = re.compile(r"(?i)(super[-_])?read[-_]only")
+#: The server takes no writes any more: a standby, a session that was told so (25006, 1792),
+#: InnoDB (1036, 1836, 1874; 1005 and 1015 say which error of the file system). Or SQLite's file
+#: was replaced by another.
+_READ_ONLY = {"25006", 1792, 1836, 1874, 1036, "sqlite 1032"}
+#: ER_OPTION_PREVENTS_STATEMENT: by which option, its text says. Errors of files: by which one.
+_READ_ONLY_IF = {
+    1290: re.compile(r"(?i)(super[-_])?read[-_]only"),
+    1005: re.compile(r"errno: 165"),
+    1015: re.compile(r"errno: 165"),
+}
+#: The server is going, or has lost us, or takes nothing at all: shutdown, KILL, idle for too
+#: long, the network, a Galera node that is not in step, offline mode.
+_GOING = {1053, 1927, 4031, 1158, 1159, 1160, 1161, 1184, 1047, 3032}
+
+# MariaDB and MySQL: what cannot pass by itself although it has the class of what can.
+#: Who logs in, how, and from where. Those from 2000 on are what the client says.
+_LOGIN_NUMBERS = {
+    *(1045, 1129, 1130, 1156, 1251, 1524, 1698, 1820, 1862, 3118, 3159, 4151),
+    *(2026, 2049, 2054, 2058, 2059, 2061),
+}
+#: Of a database, a table, a column, in general.
+_RIGHTS_NUMBERS = {1044, 1142, 1143, 1227, 1370}
+#: And no database, none of that name, no such table or column, no default; too large.
+_FINAL = {
+    *_LOGIN_NUMBERS,
+    *_RIGHTS_NUMBERS,
+    *(1046, 1049, 1051, 1054, 1146, 1153, 1364),
+}
 
 #: PostgreSQL: connections, transactions that are rolled back, resources, the operator's
 #: intervention, the system's failures.
 _PASSING_CLASSES = {"08", "40", "53", "57", "58"}
 #: A lock or an object that is in use, a transaction or a session that took too long.
 _PASSING = {"55P03", "55006", "25P03", "25P04"}
-#: MariaDB and MySQL. Memory, disk: 1021 1030 1037 1041 1114. Connections, of all or of a user:
-#: 1040 1203 1226. Shutdown, broken connections, queries that were ended: 1053 1152 1158 1159
-#: 1160 1161 1184 1317 1927 1969 3024. Locks and deadlocks: 1020 1205 1206 1213 1223 1614.
-#: Files and tables that are busy: 1015 1180 1412 1615 1637. Replication groups and clusters
-#: that are not ready: 1297 3098 3100 3101.
-_PASSING_NUMBERS = {
-    *(1015, 1020, 1021, 1030, 1037, 1040, 1041, 1053, 1114, 1152, 1158, 1159, 1160, 1161),
-    *(1180, 1184, 1203, 1205, 1206, 1213, 1223, 1226, 1297, 1317, 1412, 1614, 1615, 1637),
-    *(1927, 1969, 3024, 3098, 3100, 3101, 4031),
-}
-#: Those of a client are all of 2000 to 2999, but for a way to log in that it does not know.
-_CLIENT = range(2000, 3000)
-_LOGIN_UNKNOWN = {2049, 2054, 2058, 2059, 2061}
 #: SQLite: busy, locked, out of memory, input or output failed, disk full, WAL in use.
 _PASSING_RESULTS = {5, 6, 7, 10, 13, 15}
 
-#: What a server says to a login that it refuses: libpq keeps the SQLSTATE of that to itself.
+#: What a server says to a login that it refuses, in English: libpq keeps the SQLSTATE to
+#: itself. Names, which may hold any words, are taken out before.
 _LOGIN = {
     re.compile(pattern): code
     for pattern, code in {
-        r"password authentication failed|SASL authentication failed": "28P01",
-        r"no password supplied|no such user|wrong password": "28P01",
-        r'role ".*" (does not exist|is not permitted)|no pg_hba\.conf entry': "28000",
-        r"authentication failed for user|not authenticated": "28000",
-        r'database ".*" does not exist|no such database': "3D000",
-        r"permission denied for database": "42501",
-        r"invalid connection option|invalid sslmode|root certificate file": "F0000",
+        r"authentication failed|no password supplied|no such user|wrong password": "28P01",
+        r'role "" (does not exist|is not permitted)|pg_hba\.conf': "28000",
         r"server does not support SSL|certificate verify failed": "28000",
+        r'database "" (does not exist|is not currently accepting)|no such database': "3D000",
+        r"permission denied": "42501",
+        r"unrecognized configuration parameter|unsupported startup parameter": "42704",
+        r"invalid value for parameter|invalid connection option|invalid sslmode": "22023",
     }.items()
 }
+_NAME = re.compile(r'"[^"]*"')
 
 _ADVICE: dict[str, set[int | str]] = {
-    "Check the user and the password in SESSION_SQLALCHEMY.": {
-        *_LOGIN_UNKNOWN,
-        *("28P01", "28000", 1045, 1698, 1862, 1820, 3118, 4151),
+    "Check the user, the password and TLS in SESSION_SQLALCHEMY.": {
+        *_LOGIN_NUMBERS,
+        *("28P01", "28000"),
     },
-    "There is no such database: create it, or correct its name in SESSION_SQLALCHEMY.": {
-        *("3D000", 1049),
+    "There is no such database for us: create it, or correct SESSION_SQLALCHEMY.": {
+        *("3D000", 1046, 1049),
     },
     "Give the database user the rights that docs/backends lists under Grants.": {
-        *("42501", 1044, 1142, 1143, 1227, 1370),
+        *_RIGHTS_NUMBERS,
+        "42501",
     },
     "Create the table: set SESSION_SQLALCHEMY_CREATE to true, or run your migration.": {
         *("42P01", "3F000", 1146, 1051, "no such table"),
     },
     "Compare the table with sessions_table(): run the migration that is missing.": {
-        *("42703", "42804", 1054, 1364, 1366, "no such column", "has no column"),
+        *("42703", "42804", 1054, 1364, "no such column", "has no column"),
     },
+    "Correct the options in SESSION_SQLALCHEMY.": {"42704", "22023"},
     "The pooler in between does not know prepared statements: do not set prepare_threshold.": {
         *("26000", "42P05"),
     },
@@ -90,6 +104,7 @@ _ADVICE: dict[str, set[int | str]] = {
     "Raise max_allowed_packet of the server, or lower SESSION_MAX_SIZE.": {1153},
 }
 _ADVICE_BY_CODE = {code: advice for advice, codes in _ADVICE.items() for code in codes}
+_SQLITE_SAYS = ("no such table", "no such column", "has no column")
 
 
 def meaning(error: Exception) -> Fault:
@@ -97,16 +112,36 @@ def meaning(error: Exception) -> Fault:
         return Fault.UNAVAILABLE
     if not isinstance(error, DBAPIError):
         return Fault.REFUSED
+    if error.connection_invalidated or read_only(error) or code_of(error) in _GOING:
+        return Fault.STALE
     code = code_of(error)
-    if code in _DEMOTED or (code == _PREVENTED and _READ_ONLY.search(str(error.orig))):
+    if code is None and isinstance(error, InternalError):  # an answer that is none
         return Fault.STALE
-    if error.connection_invalidated:
-        return Fault.STALE
-    if code is None:
-        passing = isinstance(error, OperationalError | InterfaceError)
+    if code is None or isinstance(code, int):
+        could = isinstance(error, OperationalError | InterfaceError | InternalError)
+        passing = could and code not in _FINAL and not _distrusted(error)
+    elif code.startswith("sqlite"):
+        passing = _result(code) in _PASSING_RESULTS
     else:
-        passing = _passes(code)
+        passing = code in _PASSING or code[:2] in _PASSING_CLASSES
     return Fault.UNAVAILABLE if passing else Fault.REFUSED
+
+
+def read_only(error: DBAPIError) -> bool:
+    """Whether the server on this connection takes no writes: it was demoted, say."""
+    code = code_of(error)
+    said = _READ_ONLY_IF.get(code) if isinstance(code, int) else None
+    return code in _READ_ONLY or (said is not None and bool(said.search(str(error.orig))))
+
+
+def _distrusted(error: DBAPIError) -> bool:
+    """PyMySQL has one number for all that keeps it from connecting."""
+    return isinstance(getattr(error.orig, "original_exception", None), SSLCertVerificationError)
+
+
+def _result(code: str) -> int:
+    """SQLite's, without what it says in more detail."""
+    return int(code.split()[1]) & 0xFF
 
 
 def advice(error: Exception) -> str:
@@ -114,10 +149,11 @@ def advice(error: Exception) -> str:
         return ""
     code = code_of(error)
     if isinstance(code, str) and code.startswith("sqlite"):
-        known = (text for said, text in _ADVICE_BY_CODE.items() if str(said) in str(error.orig))
-        primary = f"sqlite {int(code.split()[1]) & 0xFF}"
-        return next(known, _ADVICE_BY_CODE.get(primary, ""))
-    return _ADVICE_BY_CODE.get(code, "") if code is not None else ""
+        said = str(error.orig)
+        code = next((text for text in _SQLITE_SAYS if text in said), f"sqlite {_result(code)}")
+    elif _distrusted(error):
+        code = "28000"
+    return "" if code is None else _ADVICE_BY_CODE.get(code, "")
 
 
 def broke_deadlock(error: DBAPIError) -> bool:
@@ -140,12 +176,5 @@ def code_of(error: DBAPIError) -> int | str | None:
         return str(state)
     if (result := getattr(said, "sqlite_errorcode", None)) is not None:
         return f"sqlite {result}"
-    return next((code for said_so, code in _LOGIN.items() if said_so.search(str(said))), None)
-
-
-def _passes(code: int | str) -> bool:
-    if isinstance(code, int):
-        return code in _PASSING_NUMBERS or (code in _CLIENT and code not in _LOGIN_UNKNOWN)
-    if code.startswith("sqlite"):
-        return int(code.split()[1]) & 0xFF in _PASSING_RESULTS
-    return code in _PASSING or code[:2] in _PASSING_CLASSES
+    text = _NAME.sub('""', str(said))
+    return next((code for phrase, code in _LOGIN.items() if phrase.search(text)), None)
