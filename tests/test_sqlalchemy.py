@@ -31,14 +31,14 @@ class TestGivenEngine(StoreContract):
     def _engine(self, sql_url: str) -> Any:
         import sqlalchemy as sa
 
-        patient = {"timeout": PATIENCE} if sql_url.startswith("sqlite") else {}
-        self.engine = sa.create_engine(sql_url, connect_args=patient)
+        self.engine = sa.create_engine(sql_url)
         yield
         self.engine.dispose()
 
     def make_store(self, **options: Any) -> Any:
         from flask_serverside.stores.sqlalchemy import SQLAlchemyStore
 
+        options = {"timeout": PATIENCE, **options}
         return SQLAlchemyStore(self.engine, table="given_engine", **options)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .examination import Examination
-from .examination import room
-from .examination import timed
+from ..examination import Examination
+from ..examination import room
+from ..examination import timed
 
 #: The time there, in seconds since the epoch; SQLite has no other than this machine's.
 _NOW = {
