@@ -35,7 +35,7 @@ FLOORS = [
 STORES = [
     ["__init__"],
     ["memory", "redis", "memcached", "mongodb", "sqlalchemy"],
-    ["sqlalchemy_table", "sqlalchemy_timeouts", "index"],
+    ["sqlalchemy_table", "sqlalchemy_timeouts", "index", "memcached_connections"],
     [f"{name}_examination" for name in ("redis", "memcached", "sqlalchemy")],
     ["base"],
     ["operations"],
