@@ -34,9 +34,11 @@ class _SerialCollection(mongomock.collection.Collection):  # type: ignore[misc]
 
 class _SerialDatabase(mongomock.database.Database):  # type: ignore[misc]
     def get_collection(self, name: str, codec_options: Any = None, **options: Any) -> Any:
-        # It knows no other dates than Python's.
+        # It knows no other dates than Python's, and no text that is none.
+        usual = CodecOptions()
         plain = codec_options and codec_options.with_options(
-            datetime_conversion=CodecOptions().datetime_conversion
+            datetime_conversion=usual.datetime_conversion,
+            unicode_decode_error_handler=usual.unicode_decode_error_handler,
         )
         return super().get_collection(name, codec_options=plain, **options)
 

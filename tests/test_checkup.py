@@ -428,13 +428,15 @@ def test_mongodb_without_its_ttl_index_is_warned_of(
 
 @pytest.mark.group("mongo")
 def test_mongodb_that_may_lose_what_it_has_confirmed_is_warned_of() -> None:
-    from flask_serverside.stores.mongodb_examination import _warnings
+    from flask_serverside.stores.mongodb.examination import _durability_warnings as warnings
 
-    indexes = {"expires_1": {"expireAfterSeconds": 0}}
-    assert list(_warnings(indexes, "standalone", {"w": 1})) == []
-    assert list(_warnings(indexes, "replica set rs0", {})) == []
-    assert list(_warnings(None, "replica set rs0", {"w": "majority"})) == []
-    assert "w=1" in next(_warnings(indexes, "replica set rs0", {"w": 1}))
+    assert list(warnings("standalone", {"w": 1, "j": True})) == []
+    assert list(warnings("replica set rs0", {})) == []
+    assert list(warnings("replica set rs0", {"w": "majority"})) == []
+    assert "w=1" in next(warnings("replica set rs0", {"w": 1}))
+    assert "the client with journal=True" in next(warnings("standalone", {}))
+    assert "journal=false out" in next(warnings("standalone", {"j": False}))
+    assert "journal=false" in next(warnings("replica set rs0", {"j": False}))
 
 
 @pytest.mark.group("sql")

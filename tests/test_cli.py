@@ -248,7 +248,7 @@ def damage(store: Any, handle: str) -> bool:
     """:returns: whether a store can see that, without opening the data."""
     kind = type(store).__name__
     if kind == "MongoDBStore":
-        store._collection.update_one({"_id": handle}, {"$set": {"payload": "text"}})
+        store._collection.update_one({"_id": handle}, {"$set": {"head": "text"}})
     elif kind == "SQLAlchemyStore" and store._engine.dialect.name == "sqlite":
         update = f"UPDATE {store.table.name} SET payload = 'text', seen = 'x' WHERE handle = ?"
         with store._engine.connect() as connection:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 from typing import Self
 from typing import TYPE_CHECKING
+from typing import TypeVar
 from typing import Unpack
 
 from pymemcache.client.base import Client
@@ -16,12 +18,17 @@ from pymemcache.client.base import PooledClient
 from pymemcache.client.hash import HashClient
 from pymemcache.client.rendezvous import RendezvousHash
 from pymemcache.client.retrying import RetryingClient
+from pymemcache.exceptions import MemcacheClientError
 from pymemcache.exceptions import MemcacheError
 from pymemcache.exceptions import MemcacheServerError
 from pymemcache.exceptions import MemcacheUnexpectedCloseError
+from pymemcache.exceptions import MemcacheUnknownCommandError
+from pymemcache.exceptions import MemcacheUnknownError
 from pymemcache.serde import LegacyWrappingSerde
 
 from ..errors import ConfigurationError
+from ..errors import StoreError
+from . import memcached_connections
 from . import memcached_examination
 from .base import Store
 from .base import StoreOptions
@@ -30,6 +37,8 @@ from .record import Record
 
 if TYPE_CHECKING:
     from flask import Flask
+
+T = TypeVar("T")
 
 KEY = "SESSION_MEMCACHED"
 DEFAULT = "127.0.0.1:11211"
@@ -40,6 +49,8 @@ ALLOWED = (
 
 #: Expiry times above 30 days are taken for points in time (Memcached's protocol.txt).
 _LONGEST_RELATIVE = 30 * 24 * 3600
+
+_OTHER_SERVER = "Look whether SESSION_MEMCACHED leads to a Memcached server, and to no other."
 
 #: How often a write is tried again because somebody touched the record in between.
 _ATTEMPTS = 8
@@ -60,6 +71,14 @@ class MemcachedStore(Store):
     :param servers: an address, several, or a ``PooledClient``.
     """
 
+    stale = (
+        BrokenPipeError,
+        ConnectionAbortedError,
+        ConnectionResetError,
+        MemcacheUnexpectedCloseError,
+        # Perhaps the answer to somebody else's question.
+        MemcacheUnknownError,
+    )
     unavailable = (OSError, MemcacheServerError)
     failed = (MemcacheError,)
 
@@ -73,36 +92,44 @@ class MemcachedStore(Store):
             )
         self._addresses = _addresses(servers)
         self._ring = RendezvousHash(self._addresses)
+        self._given = None if self._addresses else _checked(servers)
         self._clients: dict[str, Any] = {}
-        if self._addresses:
-            self.reset()
-        else:
-            self._clients[""] = _checked(servers)
+        self.reset()
 
     @classmethod
     def from_app(cls, app: Flask, **options: Unpack[StoreOptions]) -> Self:
         return cls(app.config.get(KEY, DEFAULT), **options)
 
     def close(self) -> None:
-        if self._addresses:
-            for client in self._clients.values():
+        for client in self._clients.values():
+            if client is not self._given:
                 client.close()
 
     def reset(self) -> None:
-        if self._addresses:
-            self._clients = {address: self._connect(address) for address in self._addresses}
+        if self._given is None:
+            self._clients = {
+                address: memcached_connections.connected_to(address, self.timeout, self.limit)
+                for address in self._addresses
+            }
+        elif isinstance(self._given, PooledClient):
+            self._clients = {"": memcached_connections.like(self._given, self.limit)}
         else:
-            # A socket shared with the parent process would hand out its answers.
-            self._clients[""].close()
+            self._clients = {"": self._given}
 
-    def _connect(self, address: str) -> PooledClient:
-        return PooledClient(
-            address,
-            connect_timeout=self.timeout,
-            timeout=self.timeout,
-            no_delay=True,  # else Nagle's algorithm holds a value back for 40 ms
-            default_noreply=False,
-        )
+    _reconnect = reset
+
+    def _advice(self, error: Exception) -> str:
+        if isinstance(error, MemcacheUnknownCommandError):
+            return _OTHER_SERVER
+        if isinstance(error, MemcacheClientError) and "unauth" in str(error):
+            return "It wants a user and a password, which pymemcache cannot send."
+        return "Memcached refuses the command." if isinstance(error, MemcacheError) else ""
+
+    def _second_try(self, primitive: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return super()._second_try(primitive, *arguments)
+        except MemcacheUnknownError as error:  # on a new connection, too
+            raise StoreError(f"{self._describe(error)} {_OTHER_SERVER}") from error
 
     def _client(self, handle: str) -> Any:
         if len(self._clients) == 1:
@@ -113,7 +140,7 @@ class MemcachedStore(Store):
         return bool(self._store("add", record))
 
     def _load(self, handle: str) -> Record | None:
-        packed, cas = self._client(handle).gets(self.prefix + handle)
+        packed, cas = _asked(self._client(handle).gets, self.prefix + handle)
         if packed is None:
             return None
         record = Record.unpack(handle, packed)
@@ -123,7 +150,7 @@ class MemcachedStore(Store):
         token = record.token
         for _ in range(_ATTEMPTS):
             if token is None or token.expires <= record.seen:
-                standing = self._load(record.handle)
+                standing = self._load_named(record.handle)
                 if standing is None or standing.expires <= record.seen:
                     return None
                 if standing.version != record.version - 1:
@@ -136,7 +163,7 @@ class MemcachedStore(Store):
         return self._load(record.handle)
 
     def _touch(self, record: Record) -> bool:
-        standing = self._load(record.handle)
+        standing = self._load_named(record.handle)
         if standing is None or standing.expires <= record.seen:
             return False
         if standing.version != record.version:
@@ -145,7 +172,15 @@ class MemcachedStore(Store):
         return bool(self._store("cas", touched, standing.token.cas))
 
     def _delete(self, handle: str) -> bool:
-        return bool(self._client(handle).delete(self.prefix + handle, noreply=False))
+        client, key = self._client(handle), self.prefix + handle
+        if not isinstance(client, PooledClient):  # it is not pymemcache's
+            return bool(client.delete(key, noreply=False))
+        # Its own delete takes every answer but one for "there was none".
+        said = _asked(client.raw_command, b"delete " + client.check_key(key))
+        if said not in (b"DELETED", b"NOT_FOUND"):
+            self._reconnect()
+            raise MemcacheUnknownError(said[:32])
+        return bool(said == b"DELETED")
 
     def _examine(self) -> Examination:
         return memcached_examination.examine(self._clients, self.max_size)
@@ -159,8 +194,8 @@ class MemcachedStore(Store):
         client = self._client(record.handle)
         key = self.prefix + record.handle
         try:
-            stored: bool | None = getattr(client, command)(
-                key, record.pack(), *cas, expire=expire, noreply=False
+            stored: bool | None = _asked(
+                getattr(client, command), key, record.pack(), *cas, expire=expire, noreply=False
             )
         except MemcacheServerError as error:
             if "too large" not in str(error):
@@ -168,13 +203,15 @@ class MemcachedStore(Store):
             raise self._too_large(record) from error
         return stored
 
-    def _dropped(self, cause: BaseException | None) -> bool:
-        dropped = isinstance(
-            cause, ConnectionResetError | BrokenPipeError | MemcacheUnexpectedCloseError
-        )
-        if dropped and self._addresses:
-            self.reset()
-        return dropped and bool(self._addresses)
+
+def _asked(command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The answer. What the driver cannot read, such as one that names another key, it answers
+    with Python's own errors, and closes the connection.
+    """
+    try:
+        return command(*arguments, **options)
+    except (LookupError, ValueError) as error:
+        raise MemcacheUnknownError(f"an answer that cannot be read: {error!r}") from error
 
 
 def _addresses(servers: Any) -> list[str]:
