@@ -146,15 +146,6 @@ def use(store: Any) -> None:
     assert store.load(record.handle) == record
 
 
-def checkouts(engine: Any) -> list[Any]:
-    """Grows with each connection that somebody takes from the engine's pool."""
-    import sqlalchemy as sa
-
-    taken: list[Any] = []
-    sa.event.listen(engine, "checkout", lambda *arguments: taken.append(arguments[0]))
-    return taken
-
-
 def test_the_applications_pool_is_left_alone(
     url: str,
     make_engine: Engines,
@@ -162,12 +153,11 @@ def test_the_applications_pool_is_left_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     engine = make_engine(url, **POOL)
-    taken = checkouts(engine)
     app = make_app(engine)
     with caplog.at_level(logging.INFO, "flask_serverside"):
         Session(app)
         use(store_of(app))
-    assert taken == []
+    assert (engine.pool.checkedin(), engine.pool.checkedout()) == (0, 0)
     assert "used as it is" not in caplog.text
 
 
@@ -227,7 +217,8 @@ def test_an_engine_that_connects_in_its_own_way_is_used_as_it_is_and_said_to_be(
         "a pool class": {"poolclass": OwnPool},
     }
     engine = make_engine(where, **options[kind])
-    taken = checkouts(engine)
+    taken: list[Any] = []
+    sa.event.listen(engine, "checkout", lambda *arguments: taken.append(arguments[0]))
     app = make_app(engine)
     with caplog.at_level(logging.INFO, "flask_serverside"):
         Session(app)

@@ -41,9 +41,11 @@ def served(
     told = {"config": server_backend.app_config(), "client": request.param == "given"}
     server = UWSGI("uwsgi_app:app", {"UWSGI_APP": json.dumps(told)}, *options)
     assert server.program is not None, "pip install pyuwsgi"
-    server.start()
-    yield server
-    server.stop()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def get(port: int, path: str, cookie: str = "", **arguments: object) -> tuple[int, Any, str]:
