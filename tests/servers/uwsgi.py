@@ -43,6 +43,10 @@ class UWSGI(Server):
         workers += ["--disable-logging"]  # of requests
         return [str(self.program), *address, *application, *workers, *self.options]
 
+    def end(self) -> None:
+        """At once: its workers take a second each to go in order, and have nothing to lose."""
+        self.kill()
+
     @property
     def log(self) -> str:
         assert self._folder is not None
