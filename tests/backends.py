@@ -92,6 +92,44 @@ def make_store(config: Mapping[str, Any], **options: Any) -> Store:
     return found.from_app(app, **{"timeout": PATIENCE, **options})
 
 
+def with_client(config: Config) -> Config:
+    """The same with a client, or an engine, of the application's own in place of the URL."""
+    key, url = next((k, v) for k, v in config.items() if k in _CLIENTS)
+    return config | {key: _CLIENTS[key](url)}
+
+
+def _redis_client(url: str) -> Any:
+    import redis
+
+    return redis.Redis.from_url(url)
+
+
+def _memcached_client(url: str) -> Any:
+    from pymemcache.client.base import PooledClient
+
+    return PooledClient(url, no_delay=True)
+
+
+def _mongodb_client(url: str) -> Any:
+    import pymongo
+
+    return pymongo.MongoClient(url)
+
+
+def _engine(url: str) -> Any:
+    import sqlalchemy
+
+    return sqlalchemy.create_engine(url)
+
+
+_CLIENTS: dict[str, Callable[[str], Any]] = {
+    "SESSION_REDIS": _redis_client,
+    "SESSION_MEMCACHED": _memcached_client,
+    "SESSION_MONGODB": _mongodb_client,
+    "SESSION_SQLALCHEMY": _engine,
+}
+
+
 def run(backend: Backend, server: Server | None, folder: Path) -> Running:
     where = server.url if server else str(folder)  # type: ignore[attr-defined]
     return Running(backend, backend.config(where), server)

@@ -112,11 +112,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def get_server(request: pytest.FixtureRequest, name: str) -> Server:
-    server = request.config.stash[SERVERS].get(name)
+    servers = request.config.stash[SERVERS]
+    kind = servers.all[name]
+    if kind.needs is not None:
+        get_server(request, kind.needs)
+    server = servers.get(name)
     if server is not None:
         return server
     request.config.stash[MISSING].add(name)
-    kind = request.config.stash[SERVERS].all[name]
     reason = f"{name} is not on this machine: install it, or set {kind.variable} to its path"
     if os.environ.get("REQUIRE_SERVERS") == "1":
         pytest.fail(reason)

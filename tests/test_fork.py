@@ -17,23 +17,10 @@ import json, os, sys, threading, traceback, warnings
 from flask import Flask
 from flask_serverside.testing import new_record, saved_again
 from backends import make_store
+from backends import with_client
 
 config, given = json.loads(sys.argv[1]), sys.argv[2] == "given"
-if given:
-    key, url = next((k, v) for k, v in config.items() if k != "SESSION_TYPE")
-    if key == "SESSION_REDIS":
-        import redis
-        config[key] = redis.Redis.from_url(url)
-    elif key == "SESSION_MEMCACHED":
-        from pymemcache.client.base import PooledClient
-        config[key] = PooledClient(url, no_delay=True)
-    elif key == "SESSION_MONGODB":
-        import pymongo
-        config[key] = pymongo.MongoClient(url)
-    elif key == "SESSION_SQLALCHEMY":
-        import sqlalchemy
-        config[key] = sqlalchemy.create_engine(url)
-store = make_store(config)
+store = make_store(with_client(config) if given else config)
 
 def work(name):
     record = new_record(store, name.encode() + b" 0")
