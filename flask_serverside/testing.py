@@ -606,7 +606,8 @@ class IndexContract(_Contract):
         for _ in range(7):
             store.create(new_record(store, subject=subject))
         monkeypatch.setattr(store, "BATCH", 2)
-        work, failed = getattr(store, failing), []
+        work = getattr(store, failing)
+        failed: list[StoreUnavailable] = []
 
         def fail_once(*arguments: Any) -> Any:
             if not failed:
