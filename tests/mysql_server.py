@@ -1,5 +1,5 @@
-"""MySQL itself, which MariaDB stands for elsewhere: as other servers, but it has to be installed
-by hand (``mysql.sh`` beside this file), or found by the variable ``MYSQLD``."""
+"""MySQL itself, which MariaDB stands for elsewhere: found by the variable ``MYSQLD``, as
+``mysql.sh`` beside this file unpacks it, or where its own packages put it."""
 
 from __future__ import annotations
 
