@@ -260,7 +260,17 @@ class SQLAlchemyStore(IndexedStore):
 
     def _touch(self, record: Record) -> bool:
         times = {"seen": record.seen, "expires": record.expires}
-        return self._update(record, record.version, times)
+        return self._update(record, record.version, times) or self._stands(record)
+
+    def _stands(self, record: Record) -> bool:
+        """Whether the row had these times before. MySQL and MariaDB count only the rows that
+        have changed, unless the driver asks for more: SQLAlchemy does, a ``creator`` may not.
+        """
+        engine = self._engine
+        if self._ours or engine is None or engine.dialect.name not in ("mysql", "mariadb"):
+            return False
+        standing = self._load(record.handle)
+        return standing is not None and _marks(standing) == _marks(record)
 
     def _delete(self, handle: str) -> bool:
         return self._change(self._statements.delete, {"of": handle}) == 1
@@ -391,6 +401,11 @@ def _changing(record: Record) -> dict[str, Any]:
         "subject": record.subject,
         "payload": record.payload,
     }
+
+
+def _marks(record: Record) -> tuple[int, ...]:
+    """What a touch compares and sets."""
+    return record.version, record.seen, record.expires
 
 
 def _record(
