@@ -38,6 +38,14 @@ def limit_waiting(engine: sa.Engine, timeout: float) -> None:
             parameters.setdefault(name, value)
         if dialect.driver == "psycopg":
             return _impatient(dialect.dbapi, timeout).connect(*args, **parameters)
+        if dialect.driver == "pymysql":
+            try:
+                return dialect.dbapi.connect(*args, **parameters)
+            except RuntimeError as error:
+                # MySQL's passwords take one more package, which PyMySQL misses late.
+                raise dialect.dbapi.NotSupportedError(
+                    f"{error}: pip install 'pymysql[rsa]', or connect with TLS"
+                ) from error
         return None
 
 
