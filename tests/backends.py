@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -62,6 +63,10 @@ BACKENDS = [
     Backend("mariadb", "sql", "sqlalchemy", "mariadb", lambda url: {"SESSION_SQLALCHEMY": url}),
     Backend("sqlite", "sql", "sqlalchemy", None, lambda folder: sqlite(folder)),
 ]
+if "MYSQLD" in os.environ:  # which few machines have beside MariaDB
+    BACKENDS.append(
+        Backend("mysql", "sql", "sqlalchemy", "mysql", lambda url: {"SESSION_SQLALCHEMY": url})
+    )
 GROUPS = sorted({backend.group for backend in BACKENDS})
 
 

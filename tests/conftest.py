@@ -15,6 +15,7 @@ from backends import PATIENCE
 from backends import run
 from backends import Running
 from flask import Flask
+from mysql_server import MySQL
 from proxy import Proxy
 from servers import Server
 from servers import Servers
@@ -37,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVERS] = Servers()
+    config.stash[SERVERS].all[MySQL.name] = MySQL()
     config.stash[MISSING] = set()
     if unknown := chosen(config) - {*GROUPS}:
         raise pytest.UsageError(f"--backends: no such backend: {', '.join(unknown)}")

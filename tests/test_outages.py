@@ -335,7 +335,7 @@ def test_the_real_server_killed_and_started_again(
         assert client.get("/read").status_code == 503
         server.start()
         assert client.get("/read").status_code == 200
-        keeps = server_backend.name in ("postgresql", "mariadb", "mongodb")
+        keeps = server_backend.name in ("postgresql", "mariadb", "mysql", "mongodb")
         assert client.get("/read").json == ({"a": "1"} if keeps else {})
         client.get("/write?b=2")
         assert client.get("/read").json["b"] == "2"

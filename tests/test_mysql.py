@@ -1,0 +1,72 @@
+"""What is special about MySQL, and MariaDB as far as it has it from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from backends import BACKENDS
+from backends import Running
+from conftest import get_running
+from test_sqlalchemy import make_store
+
+from flask_serverside import StoreError
+from flask_serverside import StoreUnavailable
+from flask_serverside.testing import new_record
+
+pytestmark = pytest.mark.group("sql")
+
+RELATED = [backend for backend in BACKENDS if backend.name in ("mariadb", "mysql")]
+ITSELF = [backend for backend in RELATED if backend.name == "mysql"]
+
+
+@pytest.fixture(params=RELATED, ids=lambda backend: backend.name)
+def related(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
+    return get_running(request, tmp_path)
+
+
+@pytest.fixture(params=ITSELF, ids=lambda backend: backend.name)
+def mysql(request: pytest.FixtureRequest, tmp_path: Path) -> Running:
+    return get_running(request, tmp_path)
+
+
+def test_a_touch_to_the_times_that_stand_has_found_the_session(related: Running) -> None:
+    import pymysql
+    import sqlalchemy as sa
+
+    url = sa.make_url(related.config["SESSION_SQLALCHEMY"])
+    where = {"host": url.host, "port": url.port, "user": url.username, "database": "test"}
+    # Then the server counts the rows that have changed: who asks for others is SQLAlchemy.
+    engine = sa.create_engine("mysql+pymysql://", creator=lambda: pymysql.connect(**where))
+    store = make_store(engine, table="counted")
+    record = new_record(store)
+    store.create(record)
+    assert store.touch(record)
+    assert not store.touch(record._replace(version=2))
+    store.delete(record.handle)
+    assert not store.touch(record)
+    engine.dispose()
+
+
+def test_what_a_password_of_mysql_takes_is_named_where_it_is_missing(
+    mysql: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sqlalchemy as sa
+
+    url = sa.make_url(mysql.config["SESSION_SQLALCHEMY"])
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE USER IF NOT EXISTS app IDENTIFIED BY 'secret'")
+        connection.exec_driver_sql("GRANT ALL ON test.* TO app")
+        connection.exec_driver_sql("FLUSH PRIVILEGES")  # and forget who has logged in before
+    engine.dispose()
+    monkeypatch.setattr("pymysql._auth._have_cryptography", False)
+    login = url.set(username="app", password="secret", query={"ssl_disabled": "true"})
+    store = make_store(login)
+    with pytest.raises(StoreError, match=r"pip install 'pymysql\[rsa\]'") as raised:
+        store.load("0" * 64)
+    assert not isinstance(raised.value, StoreUnavailable)
+    assert "secret" not in str(raised.value)
+    monkeypatch.undo()
+    assert store.load("0" * 64) is None
+    store.close()
