@@ -25,7 +25,12 @@ def place_of(url: str) -> Any:
         ("redis://h", "server", False, [("h", 6379)]),
         ("REDISS://h:1/2", "server", True, [("h", 1)]),
         ("redis://[::1]:7/0", "server", False, [("::1", 7)]),
-        ("redis+cluster://a:1,b,[::1]:3", "cluster", False, [("a", 1), ("b", 6379), ("::1", 3)]),
+        (
+            "redis+cluster://a:1,b,[::1]:3",
+            "cluster",
+            False,
+            [("a", 1), ("b", 6379), ("::1", 3)],
+        ),
         ("rediss+cluster://a/0", "cluster", True, [("a", 6379)]),
         ("redis+sentinel://a:1,b/s", "sentinel", False, [("a", 1), ("b", 26379)]),
         ("rediss+sentinel://a/s/3", "sentinel", True, [("a", 26379)]),

@@ -53,7 +53,9 @@ _WORDS = (
     ("WRONG_VERSION_NUMBER", "NOTLS"),
     ("record layer failure", "NOTLS"),
 )
-_SENTINELS = re.compile(r"(?i)unknown command [`'\"]?(get|set|select|getrange|scan)\b")
+_SENTINELS = re.compile(
+    r"(?i)unknown command [`'\"]?(get|set|select|getrange|scan|evalsha|eval|zscan)\b"
+)
 _UNKNOWN = re.compile(r"(?i)unknown command [`'\"]?(\w+)")
 
 _ADVICE = {
@@ -66,7 +68,8 @@ _ADVICE = {
     "CROSSSLOT": "The server is part of a cluster: use redis+cluster://host:port in "
     "SESSION_REDIS.",
     "SENTINEL": "This looks like a sentinel, which keeps no data: use "
-    "redis+sentinel://host:port/SERVICE in SESSION_REDIS.",
+    "redis+sentinel://host:port/SERVICE in SESSION_REDIS. If it is none, it lacks commands, such "
+    "as Lua scripts, that the store needs.",
     "NOSENTINEL": "This server is no sentinel: use redis://host:port in SESSION_REDIS.",
     "NOCLUSTER": "This server is part of no cluster: use redis://host:port in SESSION_REDIS.",
     "SERVICE": "Correct the service in SESSION_REDIS, redis+sentinel://host:port/SERVICE.",
