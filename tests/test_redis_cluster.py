@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -67,6 +68,23 @@ def cluster(server: Callable[[str], Server], nodes: list[Node]) -> Iterator[Any]
     client.close()
 
 
+@pytest.fixture
+def url(server: Callable[[str], Server], nodes: list[Node]) -> str:
+    hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes[1:])
+    return f"redis+cluster://{hosts}"
+
+
+class TestClusterByUrl(StoreContract, IndexContract):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, url: str) -> None:
+        self.url = url
+
+    def make_store(self, **options: Any) -> Any:
+        from flask_serverside.stores.redis import RedisStore
+
+        return RedisStore(self.url, **{"timeout": 20, **options})
+
+
 class TestCluster(StoreContract, IndexContract):
     @pytest.fixture(autouse=True)
     def _cluster(self, cluster: Any) -> None:
@@ -78,11 +96,14 @@ class TestCluster(StoreContract, IndexContract):
         return RedisStore(self.cluster, **options)
 
 
-@pytest.fixture
-def store(cluster: Any) -> Any:
+@pytest.fixture(params=["given", "made"])
+def store(request: pytest.FixtureRequest, cluster: Any, url: str) -> Iterator[Any]:
     from flask_serverside.stores.redis import RedisStore
 
-    return RedisStore(cluster)
+    client = cluster if request.param == "given" else url
+    store = RedisStore(client, timeout=20, prefix=f"{secrets.token_hex(8)}:")
+    yield store
+    store.close()
 
 
 def test_the_keys_of_one_subject_are_on_several_servers(store: Any, cluster: Any) -> None:
