@@ -13,6 +13,7 @@ import pytest
 from servers import free_port
 from servers import Redis
 from servers import Server
+from test_redis import fork
 
 from flask_serverside import StoreUnavailable
 from flask_serverside.testing import IndexContract
@@ -162,3 +163,25 @@ def test_what_breaks_off_leaves_an_entry_too_many_and_never_one_too_few(
     if broken != "touch":
         assert standing is not None
         assert standing.subject == record.subject
+
+
+@pytest.mark.parametrize("kind", ["made cluster", "given cluster"])
+def test_a_process_forked_without_hooks_has_connections_of_its_own(
+    nodes: list[Node], kind: str
+) -> None:
+    fork(kind, nodes[0].port)
+
+
+class TestClusterByValkey(StoreContract, IndexContract):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, nodes: list[Node]) -> Iterator[None]:
+        import valkey
+
+        self.cluster = valkey.ValkeyCluster(host="127.0.0.1", port=nodes[0].port)
+        yield
+        self.cluster.close()
+
+    def make_store(self, **options: Any) -> Any:
+        from flask_serverside.stores.redis import RedisStore
+
+        return RedisStore(self.cluster, **options)
