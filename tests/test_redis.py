@@ -98,6 +98,7 @@ def test_one_key_a_session_and_one_command_an_operation(store: Any, client: Any)
     store.create(record)
     store.replace(saved_again(record, b"2"))
     store.touch(record)
+    store.delete("f" * 64)
     client.ping()
     with sending(store, client) as sent:
         store.create(fresh := new_record(store))

@@ -20,6 +20,7 @@ _PASSING = {
 }
 #: The codes that drivers take off the message, by the class that they make of them.
 _CODES = {
+    "AskError": "ASK",
     "AuthenticationError": "NOAUTH",
     "AuthenticationWrongNumberOfArgsError": "NOAUTH",
     "BusyLoadingError": "LOADING",
