@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +16,11 @@ from servers import Redis
 from servers import Server
 
 from flask_serverside import ConfigurationError
+from flask_serverside import SerializationError
+from flask_serverside import StoreError
 from flask_serverside import StoreUnavailable
 from flask_serverside.testing import DAY
+from flask_serverside.testing import IndexContract
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 from flask_serverside.testing import StoreContract
@@ -92,6 +98,7 @@ def test_one_key_a_session_and_one_command_an_operation(store: Any, client: Any)
     store.create(record)
     store.replace(saved_again(record, b"2"))
     store.touch(record)
+    store.delete("f" * 64)
     client.ping()
     with sending(store, client) as sent:
         store.create(fresh := new_record(store))
@@ -179,3 +186,188 @@ def test_to_delete_what_is_not_there_is_no_damage(
     """As when the server was faster, since a tombstone expires at once."""
     assert not store.delete("f" * 64)
     assert caplog.text == ""
+
+
+def test_a_worker_whose_clock_is_ahead_leaves_the_index_of_living_sessions(
+    redis_server: Redis, client: Any
+) -> None:
+    from flask_serverside.stores.redis import RedisStore
+
+    right = RedisStore(redis_server.url, prefix="clocks:")
+    ahead = RedisStore(redis_server.url, prefix="clocks:", clock=lambda: time.time() + DAY)
+    behind = RedisStore(redis_server.url, prefix="clocks:", clock=lambda: time.time() - DAY)
+    record = new_record(right, subject="ada", lifetime=3_600_000)
+    right.create(record)
+    for store in (ahead, behind):
+        other = new_record(store, subject="ada", lifetime=3_600_000)
+        store.create(other)
+        store.touch(other._replace(expires=other.expires + 1))
+    assert record.handle in [entry.record.handle for entry in right.entries("ada")]
+    assert record.handle in [ended.handle for ended in right.end_all("ada")]
+    for store in (right, ahead, behind):
+        store.close()
+
+
+def test_what_is_long_past_is_removed_from_the_index_by_the_servers_clock(
+    redis_server: Redis, client: Any
+) -> None:
+    from flask_serverside.stores.redis import RedisStore
+
+    store = RedisStore(redis_server.url, prefix="past:")
+    client.zadd("past:of:ada", {"0" * 64: (time.time() - DAY) * 1000})
+    store.create(record := new_record(store, subject="ada"))
+    assert client.zrange("past:of:ada", 0, -1) == [record.handle.encode()]
+    store.close()
+
+
+def test_a_list_and_a_revocation_fetch_no_payloads(redis_server: Redis, client: Any) -> None:
+    """In bytes: the heads of 50 sessions of 300 kB each, and one trip for all."""
+    from proxy import Proxy
+
+    from flask_serverside.stores.redis import RedisStore
+
+    proxy = Proxy(redis_server.port)
+    store = RedisStore(f"redis://127.0.0.1:{proxy.port}", timeout=20, prefix="large:")
+    for _ in range(50):
+        store.create(new_record(store, bytes(300_000), subject="thief"))
+    store.ping()
+    before = client.info("stats")["total_net_output_bytes"]
+    trips = proxy.trips
+    found = list(store.entries("thief"))
+    assert {entry.size for entry in found} == {300_000}
+    assert all(len(entry.record.payload) < 2000 for entry in found)
+    assert proxy.trips - trips <= 3
+    assert len(list(store.end_all("thief"))) == 50
+    assert client.info("stats")["total_net_output_bytes"] - before < 500_000
+    assert client.keys("large:*") == []
+    store.close()
+    proxy.close()
+
+
+def test_to_end_many_spares_tombstones_others_and_what_is_no_record(
+    store: Any, client: Any
+) -> None:
+    mine, others = (new_record(store, subject=name) for name in ("ada", "grace"))
+    nobodys = new_record(store)
+    moved = new_record(store, subject="ada")
+    for record in (mine, others, nobodys, moved):
+        store.create(record)
+    store.replace(moved.tombstone(store.now(), 100))
+    client.set("session:" + "a" * 64, b"no record")
+    client.rpush("session:" + "b" * 64, "a list")
+    handles = [mine.handle, others.handle, nobodys.handle, moved.handle, "a" * 64, "b" * 64]
+    assert store._call(store._end_many, handles, "ada") == [mine.handle]
+    ended = store._call(store._end_many, handles, None)
+    assert sorted(ended) == sorted([others.handle, nobodys.handle])
+    assert store.load(moved.handle).ended
+    client.delete("session:" + "a" * 64, "session:" + "b" * 64)
+
+
+#: Forks as uWSGI does: no hook of Python's runs.
+FORK = """
+import ctypes, os, sys
+import redis
+from flask_serverside.testing import IndexContract
+from flask_serverside.testing import new_record
+from flask_serverside.stores.redis import RedisStore
+
+kind, port = sys.argv[1], int(sys.argv[2])
+client = {
+    "made": lambda: f"redis://127.0.0.1:{port}",
+    "given": lambda: redis.Redis(port=port),
+    "made cluster": lambda: f"redis+cluster://127.0.0.1:{port}",
+    "given cluster": lambda: redis.RedisCluster(host="127.0.0.1", port=port),
+}[kind]()
+store = RedisStore(client, timeout=20)
+records = [new_record(store, str(number).encode()) for number in range(20)]
+for record in records:
+    assert store.create(record)
+fork = ctypes.CDLL(None).fork
+children = []
+for number in range(4):
+    child = fork()
+    if child == 0:
+        status = 1
+        try:
+            for _ in range(100):
+                for record in records[number * 5 : number * 5 + 5]:
+                    assert store.load(record.handle) == record
+            status = 0
+        finally:
+            os._exit(status)
+    children.append(child)
+for _ in range(100):
+    for record in records:
+        assert store.load(record.handle) == record
+assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+"""
+
+
+@pytest.mark.parametrize("kind", ["made", "given"])
+def test_a_process_forked_without_hooks_has_connections_of_its_own(
+    redis_server: Redis, kind: str
+) -> None:
+    fork(kind, redis_server.port)
+
+
+def fork(kind: str, port: int) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", FORK, kind, str(port)], capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+
+
+class TestGivenClientOfValkey(StoreContract, IndexContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server: Redis) -> Any:
+        import valkey
+
+        self.client = valkey.Valkey(port=redis_server.port)
+        yield
+        self.client.close()
+
+    def make_store(self, **options: Any) -> Any:
+        from flask_serverside.stores.redis import RedisStore
+
+        return RedisStore(self.client, **options)
+
+
+def test_errors_of_a_client_of_valkey_are_ours() -> None:
+    import valkey
+
+    from flask_serverside.stores.redis import RedisStore
+
+    own = Redis()
+    own.start()
+    try:
+        client = valkey.Valkey(port=own.port, socket_timeout=0.5)
+        store = RedisStore(client)
+        store.create(record := new_record(store))
+        assert store.examine().driver.startswith("valkey-py")
+        client.config_set("min-replicas-to-write", 1)
+        with pytest.raises(StoreUnavailable, match="NOREPLICAS"):
+            store.create(new_record(store))
+        client.config_set("min-replicas-to-write", 0)
+        client.rpush("session:" + "a" * 64, "a list")
+        with pytest.raises(SerializationError):
+            store.load("a" * 64)
+        client.config_set("requirepass", "secret")
+        client.connection_pool.disconnect()
+        with pytest.raises(StoreError, match="user and the password") as caught:
+            store.ping()
+        assert not isinstance(caught.value, StoreUnavailable)
+        own.kill()
+        with pytest.raises(StoreUnavailable):
+            store.load(record.handle)
+    finally:
+        own.stop()
+
+
+def test_a_pipeline_is_no_client(client: Any) -> None:
+    import valkey
+
+    from flask_serverside.stores.redis import RedisStore
+
+    for pipeline in (client.pipeline(), valkey.Valkey().pipeline()):
+        with pytest.raises(ConfigurationError, match="SESSION_REDIS"):
+            RedisStore(pipeline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from servers import free_port
 from servers import Redis
 from servers import Server
+from test_redis import fork
 
 from flask_serverside import StoreUnavailable
 from flask_serverside.testing import IndexContract
@@ -67,6 +69,23 @@ def cluster(server: Callable[[str], Server], nodes: list[Node]) -> Iterator[Any]
     client.close()
 
 
+@pytest.fixture
+def url(server: Callable[[str], Server], nodes: list[Node]) -> str:
+    hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes[1:])
+    return f"redis+cluster://{hosts}"
+
+
+class TestClusterByUrl(StoreContract, IndexContract):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, url: str) -> None:
+        self.url = url
+
+    def make_store(self, **options: Any) -> Any:
+        from flask_serverside.stores.redis import RedisStore
+
+        return RedisStore(self.url, **{"timeout": 20, **options})
+
+
 class TestCluster(StoreContract, IndexContract):
     @pytest.fixture(autouse=True)
     def _cluster(self, cluster: Any) -> None:
@@ -78,11 +97,14 @@ class TestCluster(StoreContract, IndexContract):
         return RedisStore(self.cluster, **options)
 
 
-@pytest.fixture
-def store(cluster: Any) -> Any:
+@pytest.fixture(params=["given", "made"])
+def store(request: pytest.FixtureRequest, cluster: Any, url: str) -> Iterator[Any]:
     from flask_serverside.stores.redis import RedisStore
 
-    return RedisStore(cluster)
+    client = cluster if request.param == "given" else url
+    store = RedisStore(client, timeout=20, prefix=f"{secrets.token_hex(8)}:")
+    yield store
+    store.close()
 
 
 def test_the_keys_of_one_subject_are_on_several_servers(store: Any, cluster: Any) -> None:
@@ -141,3 +163,25 @@ def test_what_breaks_off_leaves_an_entry_too_many_and_never_one_too_few(
     if broken != "touch":
         assert standing is not None
         assert standing.subject == record.subject
+
+
+@pytest.mark.parametrize("kind", ["made cluster", "given cluster"])
+def test_a_process_forked_without_hooks_has_connections_of_its_own(
+    nodes: list[Node], kind: str
+) -> None:
+    fork(kind, nodes[0].port)
+
+
+class TestClusterByValkey(StoreContract, IndexContract):
+    @pytest.fixture(autouse=True)
+    def _cluster(self, nodes: list[Node]) -> Iterator[None]:
+        import valkey
+
+        self.cluster = valkey.ValkeyCluster(host="127.0.0.1", port=nodes[0].port)
+        yield
+        self.cluster.close()
+
+    def make_store(self, **options: Any) -> Any:
+        from flask_serverside.stores.redis import RedisStore
+
+        return RedisStore(self.cluster, **options)

@@ -11,17 +11,16 @@ from typing import Any
 
 import redis
 from redis.crc import key_slot
-from redis.exceptions import AskError
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ClusterDownError
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import MovedError
 from redis.exceptions import RedisError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 from redis.exceptions import TryAgainError
 
 from ..time_limit import TimeLimit
+from . import faults
 from .connections import drop
 from .line import Command
 from .line import key_of
@@ -34,6 +33,10 @@ from .urls import Address
 _REDIRECTS = 8
 #: Seconds until it is worth trying a command again whose keys are just being moved.
 _MOVING = 0.05
+
+
+#: What is answered while keys are moved, and after that.
+_ELSEWHERE = ("ASK", "MOVED", "TRYAGAIN")
 
 
 class Map:
@@ -87,15 +90,15 @@ class OwnCluster(Line):
         for _ in range(_REDIRECTS):
             try:
                 return self._tell(address, asking, command)
-            except MovedError as error:
-                self._doubted = True
-                address, asking = _named(error, address), False
-            except AskError as error:
-                address, asking = _named(error, address), True
-            except TryAgainError:
-                if self._limit.left <= _MOVING:
+            except ResponseError as error:
+                found = faults.code(error)
+                if found not in _ELSEWHERE or self._limit.left <= _MOVING:
                     raise
-                time.sleep(_MOVING)
+                if found == "TRYAGAIN":
+                    time.sleep(_MOVING)
+                    continue
+                self._doubted = self._doubted or found == "MOVED"
+                address, asking = _named(error, address), found == "ASK"
         raise TryAgainError("The servers of the cluster send this key around.")
 
     def send_all(self, commands: Sequence[Command]) -> list[Any]:
@@ -108,7 +111,7 @@ class OwnCluster(Line):
             theirs = [commands[number] for number in numbers]
             given = self._with(address, partial(_together, theirs))
             for number, answer in zip(numbers, given, strict=True):
-                moved = isinstance(answer, AskError | TryAgainError)
+                moved = isinstance(answer, Exception) and faults.code(answer) in _ELSEWHERE
                 answers[number] = self._alone(commands[number]) if moved else answer
         return answers
 
@@ -131,8 +134,8 @@ class OwnCluster(Line):
         client = self._client(address)
         try:
             return work(client)
-        except ClusterDownError:
-            self._doubted = True
+        except ResponseError as error:
+            self._doubted = self._doubted or faults.code(error) == "CLUSTERDOWN"
             raise
         except (NoConnection, NoAnswer):
             self._doubted, self._failed = True, address
@@ -223,9 +226,10 @@ def _together(commands: Sequence[Command], client: Any) -> list[Any]:
     return sent_together(client.pipeline(transaction=False), commands)
 
 
-def _named(error: AskError, asked: Address) -> Address:
-    """Where the command is to go. An empty host is the one that has answered."""
-    return error.host or asked[0], error.port
+def _named(error: Exception, asked: Address) -> Address:
+    """Where the command is to go: "MOVED 3999 host:port". No host: that which has answered."""
+    host, _, port = str(error).split()[-1].rpartition(":")
+    return host or asked[0], int(port)
 
 
 def _range(part: Any, asked: str) -> tuple[int, int, Address]:

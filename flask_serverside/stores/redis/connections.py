@@ -16,6 +16,8 @@ from redis.connection import BlockingConnectionPool
 from redis.connection import Connection
 from redis.connection import SSLConnection
 from redis.connection import UnixDomainSocketConnection
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import TimeoutError as NoAnswer
 from redis.retry import Retry
 
 from ..time_limit import TimeLimit
@@ -121,6 +123,8 @@ class Pool(BlockingConnectionPool):
 
     def __init__(self, *, limit: TimeLimit, **options: Any) -> None:
         self._limit = limit
+        #: Whether servers speak unasked: only to those who use the newer protocol.
+        self._pushes = options.get("protocol") == 3 and hasattr(Connection, "should_reconnect")
         super().__init__(limit=limit, **options)  # type: ignore[no-untyped-call]
 
     @property
@@ -130,6 +134,39 @@ class Pool(BlockingConnectionPool):
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
         self._timeout = seconds
+
+    # As redis-py does it, but for forks, which the store sees to, and for its metrics: these
+    # two are on the way of each command.
+
+    def get_connection(self, *_: Any, **__: Any) -> Any:
+        try:
+            connection = self.pool.get(timeout=self.timeout)
+        except Empty:
+            raise NoConnection("No connection available.") from None
+        try:
+            if connection is None:  # there may be one more
+                connection = self.make_connection()  # type: ignore[no-untyped-call]
+            connection.connect()
+            if self._is_stale(connection):
+                connection.disconnect()
+                connection.connect()
+        except BaseException:
+            self.pool.put_nowait(connection)
+            raise
+        return connection
+
+    def _is_stale(self, connection: Any) -> bool:
+        """Whether the server has closed it, or has said something unasked."""
+        try:
+            return bool(connection.can_read(0)) and not self._pushes
+        except (NoConnection, NoAnswer, OSError):
+            return True
+
+    def release(self, connection: Any) -> None:
+        # A server may announce that it goes away, by a push of RESP3.
+        if self._pushes and connection.should_reconnect():
+            connection.disconnect()
+        self.pool.put_nowait(connection)
 
     def close_idle(self) -> None:
         """Close the connections that nobody uses: they are taken out of the pool first, so

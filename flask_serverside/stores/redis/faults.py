@@ -20,6 +20,7 @@ _PASSING = {
 }
 #: The codes that drivers take off the message, by the class that they make of them.
 _CODES = {
+    "AskError": "ASK",
     "AuthenticationError": "NOAUTH",
     "AuthenticationWrongNumberOfArgsError": "NOAUTH",
     "BusyLoadingError": "LOADING",
@@ -53,7 +54,8 @@ _WORDS = (
     ("WRONG_VERSION_NUMBER", "NOTLS"),
     ("record layer failure", "NOTLS"),
 )
-_SENTINELS = re.compile(r"(?i)unknown command [`'\"]?(get|set|select|getrange|scan)\b")
+#: What a sentinel does not know.
+_SENTINELS = {"get", "set", "select", "getrange", "scan", "zscan", "evalsha", "eval"}
 _UNKNOWN = re.compile(r"(?i)unknown command [`'\"]?(\w+)")
 
 _ADVICE = {
@@ -66,7 +68,8 @@ _ADVICE = {
     "CROSSSLOT": "The server is part of a cluster: use redis+cluster://host:port in "
     "SESSION_REDIS.",
     "SENTINEL": "This looks like a sentinel, which keeps no data: use "
-    "redis+sentinel://host:port/SERVICE in SESSION_REDIS.",
+    "redis+sentinel://host:port/SERVICE in SESSION_REDIS. If it is none, it lacks "
+    "commands that the store needs.",
     "NOSENTINEL": "This server is no sentinel: use redis://host:port in SESSION_REDIS.",
     "NOCLUSTER": "This server is part of no cluster: use redis://host:port in SESSION_REDIS.",
     "SERVICE": "Correct the service in SESSION_REDIS, redis+sentinel://host:port/SERVICE.",
@@ -91,7 +94,7 @@ def code(error: BaseException) -> str:
     if unknown := _UNKNOWN.search(text):
         if unknown[1].lower() == "sentinel":
             return "NOSENTINEL"
-        return "SENTINEL" if _SENTINELS.search(text) else "UNKNOWN"
+        return "SENTINEL" if unknown[1].lower() in _SENTINELS else "UNKNOWN"
     if within := _IN_A_SCRIPT.search(text):
         return within[1]
     begins = re.match(r"-?([A-Z]{2,})\b", text)

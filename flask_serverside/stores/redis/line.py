@@ -84,13 +84,14 @@ class GivenCluster(Given):
         return self.client.pipeline()
 
     def clients(self) -> dict[str, Any]:
-        primaries = self.client.get_primaries()
-        return {node.name: self.client.get_redis_connection(node) for node in primaries}
+        connected = _either(self.client, "get_redis_connection", "get_valkey_connection")
+        return {node.name: connected(node) for node in self.client.get_primaries()}
 
     def renew(self) -> None:
         for node in self.client.get_nodes():
-            if node.redis_connection is not None:
-                _close_idle(node.redis_connection)
+            client = _either(node, "redis_connection", "valkey_connection")
+            if client is not None:
+                _close_idle(client)
 
 
 class Own(Line):
@@ -138,6 +139,10 @@ def sent_together(pipeline: Any, commands: Sequence[Command]) -> list[Any]:
         pipeline.execute_command(*command, **RAW)
     answers: list[Any] = pipeline.execute(raise_on_error=False)
     return answers
+
+
+def _either(whose: Any, name: str, in_valkey: str) -> Any:
+    return getattr(whose, name if hasattr(whose, name) else in_valkey)
 
 
 def _close_idle(client: Any) -> None:

@@ -149,7 +149,7 @@ class RedisStore(IndexedStore):
         answers = self._line.send_all(asked)
         entries = []
         for handle, head, size in zip(handles, answers[::2], answers[1::2], strict=True):
-            for record in self._legible(_unpacked, handle, head):
+            for record in self._legible(_unpacked, handle, head, size):
                 around = len(head) - len(record.payload)
                 entries.append(Entry(Entry.of(record).record, max(0, size - around)))
         return entries
@@ -235,9 +235,10 @@ class RedisStore(IndexedStore):
             raise
 
 
-def _unpacked(handle: str, head: Any) -> Record | None:
-    if isinstance(head, Exception):
-        raise _no_record(head) if faults.of_another_type(head) else head
+def _unpacked(handle: str, head: Any, size: Any) -> Record | None:
+    for answer in (head, size):
+        if isinstance(answer, Exception):
+            raise _no_record(answer) if faults.of_another_type(answer) else answer
     return Record.unpack(handle, head) if head else None
 
 
