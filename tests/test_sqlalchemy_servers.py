@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import secrets
 import subprocess
@@ -51,15 +52,18 @@ class StrictMariaDB(MariaDB):
 
     def prepare(self, folder: Path) -> None:
         assert self.program is not None
-        install = next(
-            path
-            for name in ("mariadb-install-db", "mysql_install_db")
-            for path in (self.program.parent / name, self.program.parents[1] / "bin" / name)
-            if path.exists()
+        scripts = Path("/usr/share/mysql")
+        tables = ("mysql_system_tables.sql", "mysql_system_tables_data.sql")
+        first = "CREATE DATABASE mysql;\nUSE mysql;\n"
+        first += "SET @auth_root_socket = NULL, @current_hostname = 'localhost';\n"
+        command = [self.program, "--no-defaults", "--bootstrap", f"--datadir={folder}"]
+        subprocess.run(
+            [*command, *(["--user=root"] if os.geteuid() == 0 else [])],
+            input=first + "".join((scripts / name).read_text() for name in tables),
+            check=True,
+            capture_output=True,
+            text=True,
         )
-        options = ["--no-defaults", f"--datadir={folder}", "--skip-test-db"]
-        options += ["--auth-root-authentication-method=normal", "--user=root"]
-        subprocess.run([install, *options], check=True, capture_output=True)
 
     def command(self, folder: Path) -> list[str]:
         return [part for part in super().command(folder) if part != "--skip-grant-tables"]

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Sessions that are looked at in one trip. InnoDB reads all of a payload to give its beginning.
+_INNODB_BATCH = 100
+
 #: What comes of a row that we have not written.
 _NO_RECORD = (TypeError, ValueError, AttributeError, OverflowError, DataError)
 
@@ -330,6 +333,8 @@ class SQLAlchemyStore(IndexedStore):
         with self._connections.one() as connection:
             if self._create_table:
                 self._create_all(connection)
+            if connection.dialect.name in ("mysql", "mariadb"):
+                self.BATCH = min(self.BATCH, _INNODB_BATCH)
         self._ready = True
 
     def _bound_engine(self) -> sa.Engine:
