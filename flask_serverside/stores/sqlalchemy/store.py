@@ -361,8 +361,9 @@ class SQLAlchemyStore(IndexedStore):
 @contextlib.contextmanager
 def _transaction(connection: sa.Connection) -> Iterator[None]:
     """On a connection that commits each statement otherwise."""
+    sqlite = connection.dialect.name == "sqlite"
     try:
-        connection.exec_driver_sql("START TRANSACTION")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "BEGIN")
         yield
         connection.exec_driver_sql("COMMIT")
     except BaseException:
