@@ -101,7 +101,8 @@ def _prepares(connection: sa.Connection) -> Iterator[str]:
     if getattr(driver, "prepare_threshold", None) is not None:
         yield (
             "There is a pooler in between, and prepare_threshold is set: statements that it "
-            "does not know fail, unless it is PgBouncer 1.21 or later with max_prepared_statements. "
+            "does not know fail, unless it is PgBouncer 1.21 or later, and has "
+            "max_prepared_statements. "
             "Set prepare_threshold to none."
         )
 
