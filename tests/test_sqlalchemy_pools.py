@@ -85,14 +85,15 @@ def test_a_pool_of_our_own_connects_as_the_engine_does(server: Callable[[str], S
     @sa.event.listens_for(engine, "connect")
     def search(connection: Any, record: Any) -> None:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        connection.execute(f"SET search_path = {schema}")
         connection.commit()
+        connection.execute(f"SET search_path = {schema}")
 
     store = make_store(engine)
     record = new_record(store)
     assert store.create(record)
     assert store._engine.pool is not engine.pool
     with engine.connect() as connection:
+        connection.rollback()
         found = connection.exec_driver_sql(f"SELECT handle FROM {schema}.sessions").scalars()
         assert [*found] == [record.handle]
         # The application's own connections are as they were.
@@ -168,6 +169,7 @@ def test_the_store_waits_for_a_connection_of_its_own_within_the_limit(sql_url: s
         ("sqlite:////tmp/x.sqlite", {"connect_args": {"time": 3}}, ["time"]),
         ("sqlite:////tmp/x.sqlite", {"pool_sise": 3}, ["SESSION_SQLALCHEMY_OPTIONS", "sise"]),
         ("sqlite:////tmp/x.sqlite", {"connect_args": 3}, ["connect_args", "a dict"]),
+        ("sqlite:////tmp/x.sqlite", {"pool_size": "3"}, ["pool_size", "a whole number"]),
         ("sqlite:////tmp/x.sqlite", "pool_size=3", ["SESSION_SQLALCHEMY_OPTIONS", "a dict"]),
         (
             "sqlite:////tmp/x.sqlite",

@@ -75,8 +75,8 @@ def shorten(connection: sa.Connection, limit: TimeLimit) -> None:
     now. Asks nobody.
     """
     if connection.dialect.driver == "pysqlite":
-        milliseconds = max(1, int(limit.left * 1000))
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {milliseconds}")
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(f"PRAGMA busy_timeout = {max(1, int(limit.left * 1000))}")
 
 
 def _prepare_nothing(parameters: Parameters) -> None:
