@@ -10,7 +10,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 #: In a URL, up to the last @, or in its query.
 _PASSWORD = re.compile(r"(://[^/@\s:]*:)\S*(@)")
-_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:password|secret|token)[^=&\s]*=)[^&\s'\"]*")
+_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:passw(?:or)?d|pwd|secret|token)[^=&\s]*=)[^&\s'\"]*")
 
 
 def shown(value: object) -> str:

@@ -500,3 +500,41 @@ def test_rows_that_nobody_removes_are_told(make_app: MakeApp, sql_url: str) -> N
     assert checked(app)["store"]["rows expired"] == "3"
     run(app, "purge")
     assert checked(app)["store"]["rows expired"] == "0"
+
+
+@pytest.mark.group("sql")
+def test_a_database_that_may_be_the_wrong_one_is_noted(make_app: MakeApp, sql_url: str) -> None:
+    from test_cli import stored
+
+    name = f"cli{secrets.token_hex(4)}"
+    app = make_app(
+        **GOOD,
+        SESSION_TYPE="sqlalchemy",
+        SESSION_SQLALCHEMY=sql_url,
+        SESSION_SQLALCHEMY_TABLE=name,
+    )
+    found = checked(app)
+    assert any(f"Table {name} is empty" in note for note in found["notes"])
+    assert found["store"]["database"] in sql_url
+    stored(app)
+    assert not any("is empty" in note for note in checked(app)["notes"])
+
+
+@pytest.mark.group("sql")
+def test_a_pooler_that_prepared_statements_are_sent_through_is_warned_of() -> None:
+    import types
+
+    from flask_serverside.stores.sqlalchemy import examination
+
+    def through(threshold: int | None, logged_in: int) -> Any:
+        driver = types.SimpleNamespace(
+            info=types.SimpleNamespace(backend_pid=logged_in), prepare_threshold=threshold
+        )
+        return types.SimpleNamespace(
+            connection=types.SimpleNamespace(dbapi_connection=driver), scalar=lambda _: 7
+        )
+
+    assert not examination._pooled(through(5, 7))
+    assert examination._pooled(through(None, 8))
+    assert list(examination._prepares(through(None, 8))) == []
+    assert "prepare_threshold" in next(examination._prepares(through(5, 8)))

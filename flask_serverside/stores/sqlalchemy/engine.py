@@ -167,21 +167,13 @@ class Beside:
             def _(*arguments: Any) -> Any:
                 return connect(*arguments) if getattr(self._ours, "connecting", 0) else None
 
-        given = {
-            "pool_size": _BESIDE,
-            "max_overflow": 0,
-            **self._options,
+        own = {
+            "creator": self._connect,
+            "poolclass": sa.pool.QueuePool,
+            "hide_parameters": True,
         }
-        made = sa.create_engine(
-            self._engine.url,
-            **{
-                "creator": self._connect,
-                "poolclass": sa.pool.QueuePool,
-                "hide_parameters": True,
-                **options.FIXED,
-                **given,
-            },
-        )
+        given = {"pool_size": _BESIDE, "max_overflow": 0, **self._options}
+        made = sa.create_engine(self._engine.url, **{**own, **options.FIXED, **given})
         told = dict(self._engine.get_execution_options())
         told.pop("isolation_level", None)  # which would be set anew for each operation
         made.update_execution_options(**told)
@@ -203,11 +195,24 @@ class Beside:
         finally:
             self._ours.connecting = False
         made.detach()
-        return made.dbapi_connection
+        driver: Any = made.dbapi_connection
+        driver.commit()  # what a listener has set, and would be in the way of autocommit
+        return driver
+
+
+def of_flask_sqlalchemy(database: Any, bind_key: str | None) -> sa.Engine:
+    """Known in an application context only."""
+    engines: Mapping[str | None, sa.Engine] = database.engines
+    if bind_key not in engines:
+        allowed = f"one of {sorted(map(str, engines))}"
+        raise ConfigurationError(f"{KEY}_BIND_KEY", bind_key, allowed)
+    return engines[bind_key]
 
 
 def _most(engine: sa.Engine, given: Mapping[str, Any]) -> int | None:
     """How many connections the pool lends at once."""
+    if "pool" in given:
+        return None
     size, more = given.get("pool_size", 5), given.get("max_overflow", 10)  # SQLAlchemy's own
     ordinary = type(engine.pool) is sa.pool.QueuePool and size > 0 and more >= 0
     return size + more if ordinary else None
@@ -248,3 +253,16 @@ def in_folder(folder: str) -> sa.URL:
     """A SQLite file there. The folder is made if it is missing."""
     os.makedirs(folder, exist_ok=True)
     return sa.URL.create("sqlite", database=os.path.join(folder, "sessions.sqlite"))
+
+
+@contextlib.contextmanager
+def transaction(connection: sa.Connection) -> Iterator[None]:
+    """On a connection that commits each statement otherwise."""
+    sqlite = connection.dialect.name == "sqlite"
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "BEGIN")
+        yield
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        connection.invalidate()  # the server rolls back when it is closed
+        raise

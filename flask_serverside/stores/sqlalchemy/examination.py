@@ -24,9 +24,15 @@ _MANY = 100_000
 def examine(connection: sa.Connection, table: sa.Table, now: int) -> Examination:
     """:param now: milliseconds since the epoch, by the store's clock."""
     dialect = connection.dialect
-    facts = {"table": table.fullname}
+    facts = {"database": _database(connection), "table": table.fullname}
     warnings = list(_missing(connection, table))
+    notes = []
     if not warnings:
+        if connection.scalar(sa.select(table.c.handle).limit(1)) is None:
+            notes.append(
+                f"Table {table.fullname} is empty. If there ought to be sessions in it, this "
+                f"is the wrong database: compare SESSION_SQLALCHEMY with {facts['database']}."
+            )
         expired = _count(connection, table.c.expires <= now)
         facts["rows expired"] = f"{expired}{' or more' if expired == _MANY else ''}"
         if expired == _MANY:
@@ -37,6 +43,9 @@ def examine(connection: sa.Connection, table: sa.Table, now: int) -> Examination
         packet = int(connection.scalar(sa.text("SELECT @@max_allowed_packet")))
         facts["max_allowed_packet"] = room(packet)
         warnings += _illegible(connection, table)
+    if dialect.name == "postgresql" and _pooled(connection):
+        facts["pooler"] = "in between"
+        warnings += _prepares(connection)
     if dialect.name == "sqlite":
         facts["journal mode"] = str(connection.scalar(sa.text("PRAGMA journal_mode")))
     ahead = None
@@ -48,6 +57,7 @@ def examine(connection: sa.Connection, table: sa.Table, now: int) -> Examination
         f"{_NAMES.get(_name(dialect), dialect.name)} {_server_version(dialect)}".rstrip(),
         tuple(facts.items()),
         tuple(warnings),
+        tuple(notes),
         ahead=ahead,
     )
 
@@ -62,6 +72,39 @@ _NAMES = {
 
 def _name(dialect: Any) -> str:
     return "mariadb" if getattr(dialect, "is_mariadb", False) else str(dialect.name)
+
+
+def _database(connection: sa.Connection) -> str:
+    ask = {
+        "postgresql": "SELECT current_database()",
+        "mysql": "SELECT database()",
+        "mariadb": "SELECT database()",
+        "sqlite": "SELECT file FROM pragma_database_list WHERE name = 'main'",
+    }
+    statement = ask.get(connection.dialect.name)
+    return str(connection.scalar(sa.text(statement)) if statement else "")
+
+
+def _pooled(connection: sa.Connection) -> bool:
+    """Whether the process that answers is not the one that we have logged in to: then there
+    is a pooler in between, such as PgBouncer. Which mode it is in, it tells nobody but its own
+    administrator.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    logged_in = getattr(getattr(driver, "info", None), "backend_pid", None)
+    answers = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+    return logged_in is not None and logged_in != answers
+
+
+def _prepares(connection: sa.Connection) -> Iterator[str]:
+    driver: Any = connection.connection.dbapi_connection
+    if getattr(driver, "prepare_threshold", None) is not None:
+        yield (
+            "There is a pooler in between, and prepare_threshold is set: statements that it "
+            "does not know fail, unless it is PgBouncer 1.21 or later, and has "
+            "max_prepared_statements. "
+            "Set prepare_threshold to none."
+        )
 
 
 def _driver_version(dialect: Any) -> str:

@@ -45,6 +45,10 @@ def checked(options: Any, *, pool_only: bool) -> dict[str, Any]:
             raise ConfigurationError(
                 OPTIONS, [*options], allowed, f"Give {name} to the engine."
             )
+    for name in ("pool_size", "max_overflow"):
+        value = options.get(name, 0)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise _wrong(name, value, "a whole number")
     arguments = options.get("connect_args", {})
     if not isinstance(arguments, Mapping):
         raise _wrong("connect_args", arguments, "a dict")

@@ -10,7 +10,6 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 from typing import Self
@@ -45,8 +44,12 @@ from .engine import Beside
 from .engine import Connections
 from .engine import FromURL
 from .engine import in_folder
+from .engine import of_flask_sqlalchemy
+from .engine import transaction
+from .options import checked
 from .options import KEY
 from .options import OPTIONS
+from .table import create
 from .table import entry_of
 from .table import record_of
 from .table import row_of
@@ -57,6 +60,9 @@ if TYPE_CHECKING:
     from flask import Flask
 
 T = TypeVar("T")
+
+#: Sessions that are looked at in one trip. InnoDB reads all of a payload to give its beginning.
+_INNODB_BATCH = 100
 
 #: What comes of a row that we have not written.
 _NO_RECORD = (TypeError, ValueError, AttributeError, OverflowError, DataError)
@@ -116,6 +122,7 @@ class SQLAlchemyStore(IndexedStore):
             self._source = Beside(database, self._engine_options, self.limit)
         elif hasattr(type(database), "engines"):
             self._flask_sqlalchemy = database
+            checked(self._engine_options, pool_only=True)
         else:
             raise ConfigurationError(KEY, database, ALLOWED)
         if bind_key is not None and self._flask_sqlalchemy is None:
@@ -234,7 +241,7 @@ class SQLAlchemyStore(IndexedStore):
                 if dialect.delete_returning:
                     told = removed.returning(self.table.c.handle)
                     return [*connection.scalars(told, these)]
-                with _transaction(connection):
+                with transaction(connection):
                     found = [*connection.scalars(locked, these)]
                     connection.execute(removed, these)
                 return found
@@ -324,42 +331,17 @@ class SQLAlchemyStore(IndexedStore):
         if self._ready:
             return
         if self._source is None:
-            self._source = Beside(self._bound_engine(), self._engine_options, self.limit)
+            engine = of_flask_sqlalchemy(self._flask_sqlalchemy, self._bind_key)
+            self._source = Beside(engine, self._engine_options, self.limit)
         if self._connections is None:
             self._connections = self._source.connections()
         with self._connections.one() as connection:
             if self._create_table:
-                self._create_all(connection)
+                create(self.table, connection)
+            if connection.dialect.name in ("mysql", "mariadb"):
+                self.BATCH = min(self.BATCH, _INNODB_BATCH)
         self._ready = True
-
-    def _bound_engine(self) -> sa.Engine:
-        engines: Mapping[str | None, sa.Engine] = self._flask_sqlalchemy.engines
-        if self._bind_key not in engines:
-            raise ConfigurationError(
-                f"{KEY}_BIND_KEY", self._bind_key, f"one of {sorted(map(str, engines))}"
-            )
-        return engines[self._bind_key]
-
-    def _create_all(self, connection: sa.Connection) -> None:
-        try:
-            self.table.metadata.create_all(connection)
-        except DBAPIError:
-            # Another worker may have been faster. Then the table is there.
-            if not sa.inspect(connection).has_table(self.table.name, self.table.schema):
-                raise
 
     def _examine(self) -> Examination:
         with self._connection() as connection:
             return examination.examine(connection, self.table, self.now())
-
-
-@contextlib.contextmanager
-def _transaction(connection: sa.Connection) -> Iterator[None]:
-    """On a connection that commits each statement otherwise."""
-    try:
-        connection.exec_driver_sql("START TRANSACTION")
-        yield
-        connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        connection.invalidate()  # the server rolls back when it is closed
-        raise

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 
 from ..record import Entry
 from ..record import LABEL
@@ -180,3 +181,13 @@ def sessions_table(
         sa.Index(f"ix_{name}_subject", "subject", "lifetime"),
         schema=schema,
     )
+
+
+def create(table: sa.Table, connection: sa.Connection) -> None:
+    """Unless it is there."""
+    try:
+        table.metadata.create_all(connection)
+    except DBAPIError:
+        # Another worker may have been faster. Then the table is there.
+        if not sa.inspect(connection).has_table(table.name, table.schema):
+            raise

@@ -47,15 +47,14 @@ def connecting(limit: TimeLimit) -> Callable[..., Any]:
         return kind(driver, limit)
 
     def connect(dialect: Any, _: Any, arguments: Any, parameters: Parameters) -> Any:
-        kind = _CONNECTIONS.get(dialect.driver)
-        if kind is not None:
-            _DEFAULTS[dialect.driver](parameters)
-            return kept(kind, dialect.dbapi)(*arguments, **parameters)
+        if dialect.driver in _SETTINGS:
+            _SETTINGS[dialect.driver](parameters)
         for name, convert in _LIMITS.get(dialect.driver, {}).items():
-            given = parameters.get(name)
             left = convert(limit.left)
-            parameters[name] = left if given is None else min(given, left)
-        return None
+            if not 0 < float(parameters.get(name) or 0) <= left:
+                parameters[name] = left
+        kind = _CONNECTIONS.get(dialect.driver)
+        return None if kind is None else kept(kind, dialect.dbapi)(*arguments, **parameters)
 
     return connect
 
@@ -76,8 +75,8 @@ def shorten(connection: sa.Connection, limit: TimeLimit) -> None:
     now. Asks nobody.
     """
     if connection.dialect.driver == "pysqlite":
-        milliseconds = max(1, int(limit.left * 1000))
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {milliseconds}")
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(f"PRAGMA busy_timeout = {max(1, int(limit.left * 1000))}")
 
 
 def _prepare_nothing(parameters: Parameters) -> None:
@@ -154,8 +153,9 @@ def _limited(
 
 def _all_letters(parameters: Parameters) -> None:
     """What MySQL calls utf8 has three bytes for a letter: not enough for all."""
-    if parameters.get("charset") in (None, "utf8", "utf8mb3"):
+    if parameters.get("charset") != "utf8mb4":
         parameters["charset"] = "utf8mb4"
+        parameters.pop("collation", None)  # of the other one
 
 
 def _impatient_pymysql(pymysql: Any, limit: TimeLimit) -> Any:
@@ -233,4 +233,8 @@ def _reach(host: str, port: int, seconds: float) -> socket.socket:
 
 
 _CONNECTIONS = {"psycopg": _impatient_psycopg, "pymysql": _impatient_pymysql}
-_DEFAULTS = {"psycopg": _prepare_nothing, "pymysql": _all_letters}
+_SETTINGS: dict[str, Callable[[Parameters], None]] = {
+    "psycopg": _prepare_nothing,
+    "pymysql": _all_letters,
+    "mysqldb": _all_letters,
+}
