@@ -7,11 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from proxy import Proxy
 from servers import Memcached
 from servers import Server
+from slow import SlowLine
 
 from flask_serverside import ConfigurationError
 from flask_serverside import SessionTooLarge
+from flask_serverside import StoreError
+from flask_serverside import StoreUnavailable
 from flask_serverside.testing import DAY
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
@@ -175,3 +179,100 @@ def test_addresses_may_be_written_in_any_of_these_ways(servers: Any) -> None:
     from flask_serverside.stores.memcached import MemcachedStore
 
     assert len(MemcachedStore(servers)._clients) == (2 if len(servers) in (2, 7) else 1)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_connection_that_was_closed_meanwhile_costs_no_operation(
+    url: str, given: bool
+) -> None:
+    from pymemcache.client.base import PooledClient
+
+    from flask_serverside.stores.memcached import MemcachedStore
+
+    line = Proxy(int(url.partition(":")[2]))
+    address = f"127.0.0.1:{line.port}"
+    store = MemcachedStore(PooledClient(address) if given else address)
+    record = new_record(store)
+    store.ping()
+    line.drop()
+    assert store.create(record)
+    line.drop()
+    changed = saved_again(record, b"changed")
+    assert store.replace(changed) is changed
+    line.drop()
+    assert store.touch(changed)
+    line.drop()
+    assert store.load(record.handle) is not None
+    line.drop()
+    assert store.delete(record.handle)
+    store.close()
+    line.close()
+
+
+@pytest.mark.parametrize(("delay", "piece"), [(1.5, 65536), (0.3, 1)])
+def test_a_slow_server_has_one_limit_for_all_its_answers(
+    url: str, store: Any, delay: float, piece: int
+) -> None:
+    from flask_serverside.stores.memcached import MemcachedStore
+
+    record = new_record(store)
+    store.create(record)
+    line = SlowLine(int(url.partition(":")[2]), delay, piece)
+    slow = MemcachedStore(f"127.0.0.1:{line.port}")
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):  # it has to be loaded first
+        slow.touch(record._replace(expires=record.expires + DAY))
+    assert 1.5 < time.monotonic() - began < 2.0 + 0.3
+    slow.close()
+    line.close()
+
+
+def answering(said: bytes) -> int:
+    """The port of a server that gives every command the same answer."""
+    import socket
+    import threading
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                while connection.recv(65536):
+                    connection.sendall(said)
+        listener.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    port: int = listener.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize(
+    ("said", "unavailable", "told"),
+    [
+        (b"-ERR unknown command\r\n", False, "leads to a Memcached server"),
+        (b"VALUE other 0 1 1\r\nx\r\nEND\r\n", False, "cannot be read"),
+        (b"ERROR\r\n", False, "leads to a Memcached server"),
+        (b"CLIENT_ERROR unauthenticated\r\n", False, "a user and a password"),
+        (b"SERVER_ERROR out of memory\r\n", True, "out of memory"),
+    ],
+)
+def test_an_answer_that_is_none_is_an_error_of_ours(
+    said: bytes, unavailable: bool, told: str
+) -> None:
+    from flask_serverside.stores.memcached import MemcachedStore
+
+    store = MemcachedStore(f"127.0.0.1:{answering(said)}")
+    with pytest.raises(StoreError, match=told) as error:
+        store.load("f" * 64)
+    assert isinstance(error.value, StoreUnavailable) == unavailable
+    store.close()
+
+
+def test_a_sign_out_is_not_taken_for_done_by_a_strange_answer() -> None:
+    from flask_serverside.stores.memcached import MemcachedStore
+
+    store = MemcachedStore(f"127.0.0.1:{answering(b'END' + bytes([13, 10]))}")
+    with pytest.raises(StoreError, match="END"):
+        store.delete("f" * 64)
+    store.close()

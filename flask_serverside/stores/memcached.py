@@ -116,7 +116,11 @@ class MemcachedStore(Store):
         else:
             self._clients = {"": self._given}
 
-    _reconnect = reset
+    def _reconnect(self) -> None:
+        old = self._clients
+        self.reset()
+        for client in old.values():
+            memcached_connections.leave(client)
 
     def _advice(self, error: Exception) -> str:
         if isinstance(error, MemcacheUnknownCommandError):

@@ -6,6 +6,7 @@ import copy
 import socket
 from typing import Any
 
+from pymemcache.client.base import Client
 from pymemcache.client.base import PooledClient
 from pymemcache.pool import ObjectPool
 
@@ -14,7 +15,7 @@ from .time_limit import TimeLimit
 
 def connected_to(address: str, timeout: float, limit: TimeLimit) -> PooledClient:
     """A client of our own for one server."""
-    return PooledClient(
+    client = PooledClient(
         address,
         connect_timeout=timeout,
         timeout=timeout,
@@ -22,6 +23,8 @@ def connected_to(address: str, timeout: float, limit: TimeLimit) -> PooledClient
         default_noreply=False,
         socket_module=_Sockets(socket, limit),
     )
+    client.client_pool = _Pool(client)
+    return client
 
 
 def like(client: PooledClient, limit: TimeLimit) -> PooledClient:
@@ -34,10 +37,37 @@ def like(client: PooledClient, limit: TimeLimit) -> PooledClient:
     own.socket_module = _Sockets(client.socket_module, limit)
     if client.tls_context is not None:
         own.tls_context = _Context(client.tls_context, limit)
-    # Without a largest number of connections: there is one for each thread at most, and the
-    # pool has threads fail that find none, instead of having them wait.
-    own.client_pool = ObjectPool(own._create_client, after_remove=lambda each: each.close())
+    own.client_pool = _Pool(own)
     return own
+
+
+def leave(client: Any) -> None:
+    """Use these connections no more. Those that others are using are closed after that."""
+    if isinstance(client, PooledClient) and isinstance(client.client_pool, _Pool):
+        client.client_pool.leave()
+
+
+class _Pool(ObjectPool[Client]):  # type: ignore[misc]
+    """Without a largest number of connections: there is one for each thread at most, and
+    pymemcache has threads fail that find none, instead of having them wait.
+    """
+
+    def __init__(self, client: PooledClient) -> None:
+        super().__init__(client._create_client, after_remove=lambda each: each.close())
+        self._left = False
+
+    def leave(self) -> None:
+        self._left = True
+        with self._lock:
+            unused = [*self._free_objs]
+            self._free_objs.clear()
+        for each in unused:
+            each.close()
+
+    def release(self, obj: Client, silent: bool = True) -> None:
+        super().release(obj, silent)
+        if self._left:
+            self.leave()
 
 
 class _Socket:
@@ -49,10 +79,6 @@ class _Socket:
         self.wrapped = wrapped
         self._limit = limit
         self._longest: float | None = None
-
-    def __del__(self) -> None:
-        # One of a pool that is used no more, since another of its sockets was stale.
-        self.wrapped.close()
 
     def settimeout(self, seconds: float | None) -> None:
         self._longest = seconds
