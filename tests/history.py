@@ -3,6 +3,9 @@
 Workers share browsers, and each browser has one cookie: so most requests meet others on the
 same session. Each operation is recorded with its start and its end. Afterwards
 :func:`violations` finds what cannot have been, whatever the order of those that overlapped.
+
+While a server is disturbed, a request may be answered 503. Nobody knows then whether it was
+done: what it wrote may be there or not, what it ended may be alive or not.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from dataclasses import field
+from itertools import count
 from itertools import pairwise
 from typing import Any
 from typing import NamedTuple
@@ -42,6 +46,7 @@ WEIGHTS = {
 ENDINGS = ("destroy", "revoke", "expire")
 #: Seconds after its end for which an id is surely still known to have ended.
 REMEMBERED = 20
+FOREVER = float("inf")
 
 
 class Reply(NamedTuple):
@@ -76,6 +81,20 @@ class Event:
         return self.status == 200
 
     @property
+    def unknown(self) -> bool:
+        """Whether it may have been done or not."""
+        return self.status >= 500
+
+    @property
+    def refused(self) -> bool:
+        return not self.done and not self.unknown
+
+    @property
+    def done_by(self) -> float:
+        """When it was surely done, if it was: a server may still have it in its queue."""
+        return FOREVER if self.unknown else self.end
+
+    @property
     def seen(self) -> dict[str, Any] | None:
         """The session when the request looked at it; None if it was not told."""
         return self.body.get("seen")
@@ -83,12 +102,24 @@ class Event:
     @property
     def life(self) -> str | None:
         """The session that it saw or, if there was none, has begun."""
-        begun = None if self.op in ("read", "show", "delete") else f"life of {self.value}"
-        return (self.seen or {}).get(LIFE, begun) if self.done else None
+        return (self.seen or {}).get(LIFE, self.begun) if self.done else None
+
+    @property
+    def begun(self) -> str | None:
+        """The session that it begins if it finds none."""
+        return None if self.op in ("read", "show", "delete") else f"life of {self.value}"
 
 
-def run(seed: int, operations: int, connect: Connect) -> list[Event]:
-    """The history of so many operations, shared among the workers."""
+def run(
+    seed: int,
+    operations: int,
+    connect: Connect,
+    going_on: Callable[[], bool] = lambda: False,
+) -> list[Event]:
+    """The history of so many operations, shared among the workers.
+
+    :param going_on: whether there shall be more of them.
+    """
     cookies: list[str | None] = [None] * BROWSERS
     lock = threading.Lock()
     history: list[Event] = []
@@ -99,7 +130,9 @@ def run(seed: int, operations: int, connect: Connect) -> list[Event]:
         mine: list[Event] = []
         try:
             with connect() as send:
-                for number in range(operations // WORKERS):
+                for number in count():
+                    if number >= operations // WORKERS and not going_on():
+                        break
                     browser = chance.randrange(BROWSERS)
                     event = _choose(chance, worker, f"{seed}-{worker}-{number}")
                     mine.append(event)
@@ -149,32 +182,55 @@ def _last_look(send: Send, cookies: Iterable[str]) -> Iterator[Event]:
             yield event
 
 
-def violations(history: list[Event]) -> list[str]:
-    """What must not have been; empty if all promises were kept."""
+def violations(history: list[Event], disturbed: bool = False) -> list[str]:
+    """What must not have been; empty if all promises were kept.
+
+    :param disturbed: whether a request may be answered 503.
+    """
+    allowed = (200, 409, 410, 503) if disturbed else (200, 409, 410)
     found = [
         f"{event.op} was answered {event.status}"
         for event in history
-        if event.status not in (200, 409, 410)
+        if event.status not in allowed
     ]
-    found += _revived_ids(history) + _cookies_of_the_dead(history) + _messages(history)
-    lives: dict[str, list[Event]] = defaultdict(list)
-    for event in history:
-        if event.life is not None:
-            lives[event.life].append(event)
-    refused = {event.value for event in history if not event.done}
+    lives = _lives(history)
+    found += _revived_ids(history, lives) + _cookies_of_the_dead(history) + _messages(history)
+    refused = {event.value for event in history if event.refused}
     may_end = {event.sent for event in history if event.op in ENDINGS and event.sent}
     for life, events in lives.items():
         found += [f"{life}: {problem}" for problem in _check_life(events, refused, may_end)]
     return found
 
 
-def _revived_ids(history: list[Event]) -> list[str]:
+def _lives(history: list[Event]) -> dict[str, list[Event]]:
+    """The events of each session, among them those that may have been."""
+    behind: dict[str, set[str]] = defaultdict(set)  # an id
+    for event in history:
+        if event.life is not None:
+            if event.sent and LIFE in (event.seen or {}):
+                behind[event.sent].add(event.life)
+            if event.cookie:
+                behind[event.cookie].add(event.life)
+    lives: dict[str, list[Event]] = defaultdict(list)
+    for event in history:
+        possible = {event.life}
+        if event.unknown:
+            ids = {event.sent, event.cookie} & behind.keys()
+            possible = {event.begun}.union(*(behind[sid] for sid in ids))
+        for life in possible - {None}:
+            lives[life].append(event)
+    return lives
+
+
+def _revived_ids(history: list[Event], lives: dict[str, list[Event]]) -> list[str]:
     """An id that was seen dead is never seen alive again. Left out are sessions that were told
     to expire: one request may be told that it has, while another one that was sent before that
     is about to extend it.
     """
-    expiring = {event.life for event in history if event.op == "expire"}
-    left_out = {event.sent for event in history if event.life in expiring}
+    expiring = [
+        events for events in lives.values() if any(event.op == "expire" for event in events)
+    ]
+    left_out = {event.sent for events in expiring for event in events}
     dead_since: dict[str, float] = {}
     for event in sorted(history, key=lambda event: event.end):
         if event.sent and event.seen is not None and LIFE not in event.seen:
@@ -206,7 +262,7 @@ def _cookies_of_the_dead(history: list[Event]) -> list[str]:
 
 def _messages(history: list[Event]) -> list[str]:
     """Each message is shown once at the most, and a refused one never."""
-    refused = {event.value for event in history if event.op == "flash" and not event.done}
+    refused = {event.value for event in history if event.op == "flash" and event.refused}
     shown = [m for event in history if event.op == "show" and event.done for m in _shown(event)]
     found = [f"a refused message was shown: {message}" for message in refused & set(shown)]
     seen: set[str] = set()
@@ -245,14 +301,16 @@ def _ends(events: list[Event], may_end: set[str]) -> Iterator[str]:
     ended = [
         event.end
         for event in events
-        if event.op == "destroy" or (event.op == "revoke" and event.body["result"])
+        if event.done and (event.op == "destroy" or (event.op == "revoke" and event.body["result"]))
     ]
     for event in _looks(events):
         if event.start > min(ended, default=event.start):
             yield f"it was ended and is alive: {event.op} {event.value}"
     asked = any(event.op in ENDINGS or {event.sent, event.cookie} & may_end for event in events)
-    if not asked:
-        given = any(event.cookie for event in events)
+    # Nobody was told the new id.
+    lost = any(event.unknown and event.op == "regenerate" for event in events)
+    if not asked and not lost:
+        given = any(event.cookie for event in events if event.done)
         last = [event for event in _looks(events) if event.value.startswith("last-")]
         if given and not last:
             yield "it is gone, and nobody has ended it"
@@ -260,7 +318,9 @@ def _ends(events: list[Event], may_end: set[str]) -> Iterator[str]:
 
 
 def _missing_messages(events: list[Event]) -> Iterator[str]:
-    flashed = {event.value for event in events if event.op == "flash"}
+    if any(event.op == "show" and event.unknown for event in events):
+        return  # it may have taken them
+    flashed = {event.value for event in events if event.op == "flash" and event.done}
     shown = {m for event in events if event.op == "show" for m in _shown(event)}
     for message in flashed - shown:
         yield f"a message was never shown: {message}"
@@ -269,12 +329,12 @@ def _missing_messages(events: list[Event]) -> Iterator[str]:
 def _counted(events: list[Event]) -> Iterator[str]:
     """Each increment counts once."""
     counts = [event for event in events if event.op == "atomic"]
-    results = sorted(event.body["result"] for event in counts)
+    results = sorted(event.body["result"] for event in counts if event.done)
     for a, b in pairwise(results):
         if a == b:
             yield f"two increments gave {a}"
     for event in _looks(events):
-        before = sum(other.end < event.start for other in counts)
+        before = sum(other.done_by < event.start for other in counts)
         until = sum(other.start <= event.end for other in counts if other is not event)
         if not before <= event.seen.get("count", 0) <= until:
             number = event.seen.get("count", 0)
@@ -286,16 +346,10 @@ def _register(key: str, events: list[Event], refused: set[str]) -> Iterator[str]
     writes = [event for event in events if event.op in ("set", "delete") and event.key == key]
     by_value = {event.value: event for event in writes if event.op == "set"}
     sets = [*by_value.values()]
-    absent = [Event("delete", key, "")]
+    absent = [Event("delete", key, "", status=200)]
     absent += [event for event in writes if event.op == "delete"]
-    overwritten = {
-        event.value: min((w.end for w in writes if w.start > event.end), default=float("inf"))
-        for event in sets
-    }
-    set_again = [
-        (event.start, min((w.end for w in sets if w.start > event.end), default=float("inf")))
-        for event in absent
-    ]
+    overwritten = {event.value: _over(event, writes) for event in sets}
+    set_again = [(event.start, _over(event, sets)) for event in absent]
     for event in _looks(events):
         value = event.seen.get(key)
         if value in refused:
@@ -309,14 +363,23 @@ def _register(key: str, events: list[Event], refused: set[str]) -> Iterator[str]
             yield f"{key}: {value} is there, and was overwritten: {event.op} {event.value}"
 
 
+def _over(event: Event, writes: list[Event]) -> float:
+    """When one of these was surely done after it."""
+    return min((w.done_by for w in writes if w.start > event.done_by), default=FOREVER)
+
+
 def _appended(key: str, events: list[Event], refused: set[str]) -> Iterator[str]:
     """A list that one worker appends to has all of it, in order."""
     appended = [event for event in events if event.op == "nested" and event.key == key]
+    unknown = {event.value for event in appended if event.unknown}
     for event in _looks(events):
         seen = event.seen.get(key, {"in": []})["in"]
         if refused & set(seen):
             yield f"{key}: a refused value is there"
-        must = [other.value for other in appended if other.end < event.start]
+        must = [other.value for other in appended if other.done_by < event.start]
         may = [other.value for other in appended if other.start <= event.end]
-        if seen[: len(must)] != must or seen != may[: len(seen)]:
+        # Those of which nobody knows are there or not, but in their place.
+        may = [value for value in may if value in seen or value not in unknown]
+        known = [value for value in seen if value not in unknown]
+        if known[: len(must)] != must or seen != may[: len(seen)]:
             yield f"{key}: {seen} is there, appended were {must}"
