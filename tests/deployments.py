@@ -58,10 +58,14 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 def ask(server: Redis, *command: Any) -> Any:
+    with _connected(server) as client:
+        return client.execute_command(*command)
+
+
+def _connected(server: Redis) -> Any:
     import redis
 
-    with redis.Redis(port=server.port, socket_timeout=5, decode_responses=True) as client:
-        return client.execute_command(*command)
+    return redis.Redis(port=server.port, socket_timeout=5, decode_responses=True)
 
 
 def caught_up(old: Redis, new: Redis) -> bool:
@@ -218,7 +222,9 @@ class Node(Replicated):
             "port": self.bus,
             "node-timeout": SOON,
         }
-        cluster = [part for key, value in options.items() for part in (f"--cluster-{key}", value)]
+        cluster = [
+            part for key, value in options.items() for part in (f"--cluster-{key}", value)
+        ]
         return [*super().command(folder), *map(str, cluster)]
 
     @property
@@ -294,27 +300,35 @@ class Cluster:
         self.settle()
 
     def reshard(self) -> None:
-        """All slots of the first primary that have a key go to the next one, while in use.
-        Slots are named by who has them in the end.
-        """
+        """The slots of the keys that are in use go from one primary to the others."""
         primaries = [node for node in self.nodes if node.is_primary]
-        source = max(primaries, key=lambda node: ask(node, "DBSIZE"))
+        source = max(primaries, key=lambda node: len(_slots_in_use(node)))
         others = [node for node in primaries if node is not source]
-        slots = {
-            ask(source, "CLUSTER KEYSLOT", key)
-            for key in ask(source, "SCAN", 0, "COUNT", 1000)[1]
-        }
-        moves = [(slot, others[slot % len(others)]) for slot in sorted(slots)]
+        slots = sorted(_slots_in_use(source))
+        moves = [(slot, others[slot % len(others)]) for slot in slots]
+        ids = {node: node.id for node in primaries}
         for slot, target in moves:
-            ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", source.id)
-            ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", target.id)
+            ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
+            ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
         for slot, target in moves:  # for as long as that takes, some keys are here, some there
             while keys := ask(source, "CLUSTER GETKEYSINSLOT", slot, 10):
                 address = ("127.0.0.1", target.port, "", 0, 5000)
                 ask(source, "MIGRATE", *address, "KEYS", *keys)
         for slot, target in moves:
             for node in (target, source, *others):
-                ask(node, "CLUSTER SETSLOT", slot, "NODE", target.id)
+                ask(node, "CLUSTER SETSLOT", slot, "NODE", ids[target])
+
+
+def _slots_in_use(node: Node) -> set[int]:
+    """Those whose keys have been looked at in the last two seconds."""
+    with _connected(node) as client:
+        keys = client.execute_command("KEYS", "*")
+        idle = {key: client.execute_command("OBJECT IDLETIME", key) for key in keys}
+        return {
+            client.execute_command("CLUSTER KEYSLOT", key)
+            for key, seconds in idle.items()
+            if seconds is not None and seconds < 2
+        }
 
 
 def _is_whole(node: Node) -> bool:
@@ -375,8 +389,12 @@ class ReplicaSet:
 
     def settle(self) -> None:
         wait_until(lambda: self.primary)
-        wait_until(lambda: all(h.get("secondary") or h.get("isWritablePrimary")
-                               for h in map(self._hello, self.members)))
+        wait_until(
+            lambda: all(
+                h.get("secondary") or h.get("isWritablePrimary")
+                for h in map(self._hello, self.members)
+            )
+        )
 
     def step_down(self) -> None:
         old = wait_until(lambda: self.primary)

@@ -88,7 +88,7 @@ TABLES = ("mysql_system_tables", "mysql_performance_tables", "mysql_system_table
 
 
 class Granting(MariaDB):
-    """With users and their rights: who may do everything may also write when it is read-only."""
+    """With users and their rights: who may do all may also write when it is read-only."""
 
     number = 1
 
@@ -248,5 +248,7 @@ def _connection(server: PostgreSQL) -> Iterator[Any]:
 
 def _told(server: PostgreSQL) -> bool:
     with _connection(server) as connection:
-        found: bool = connection.execute("SHOW default_transaction_read_only").fetchone() == ("on",)
+        found: bool = connection.execute("SHOW default_transaction_read_only").fetchone() == (
+            "on",
+        )
         return found

@@ -1,0 +1,99 @@
+"""What many workers are told stays consistent while servers fail over, restart, or close their
+connections: no acknowledged write is lost but by the servers themselves, nothing that was ended
+is alive again, no request is answered 500, and all is well again soon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import faults
+import pytest
+from disturbances import ALL
+from disturbances import alone
+from disturbances import close_all_of_redis
+from disturbances import cluster
+from disturbances import Disturbance
+from disturbances import go_through
+from disturbances import kill_and_start
+from disturbances import REDIS
+from disturbances import row
+from disturbances import Scene
+from disturbances import sentinels
+from history_app import create_app
+from servers import Redis
+from servers import Server
+from test_history import OPERATIONS
+from test_life_of_a_request import store_of
+
+GetServer = Callable[[str], Server]
+
+EACH = [pytest.param(one, id=one.name, marks=pytest.mark.group(one.group)) for one in ALL]
+
+
+@pytest.mark.parametrize("disturbance", EACH)
+def test_no_acknowledged_write_is_lost_and_nothing_ended_is_alive(
+    disturbance: Disturbance, server: GetServer, record_property: Callable[[str, str], None]
+) -> None:
+    server(disturbance.server)
+    assert_survived(disturbance, record_property)
+
+
+@pytest.mark.group("redis")
+@pytest.mark.parametrize(
+    "scene",
+    [
+        pytest.param(lambda: sentinels("fail_over", client=True), id="sentinels"),
+        pytest.param(lambda: cluster("fail_over", client=True), id="cluster"),
+    ],
+)
+def test_none_is_with_a_client_of_the_applications_own(
+    scene: Callable[[], AbstractContextManager[Scene]],
+    server: GetServer,
+    record_property: Callable[[str, str], None],
+) -> None:
+    server("redis")
+    assert_survived(
+        Disturbance("own client", "redis", "redis", scene, times=1), record_property
+    )
+
+
+def assert_survived(
+    disturbance: Disturbance, record_property: Callable[[str, str], None]
+) -> None:
+    outcome = go_through(disturbance, OPERATIONS // 2)
+    record_property("disturbance", row(disturbance, outcome))
+    assert outcome.error is None
+    assert outcome.broken[:10] == []
+    if not disturbance.loses:
+        assert outcome.lost[:10] == []
+
+
+# -- what is not so is found
+
+
+@pytest.mark.group("redis")
+def test_a_missing_compare_is_found_although_some_outcomes_are_unknown(
+    server: GetServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server("redis")
+    with alone(Redis(), close_all_of_redis, **REDIS) as scene:
+        app = create_app(scene.config)
+        faults.take_the_compare_out(monkeypatch, store_of(app))
+        closed = Disturbance("closed", "redis", "redis", lambda: pytest.fail("it is running"))
+        for seed in range(20):
+            outcome = go_through(closed, 1600, seed, app, scene)
+            if any("acknowledged write is gone" in line for line in outcome.lost):
+                return
+    pytest.fail("the fault was not found")
+
+
+@pytest.mark.group("redis")
+def test_a_server_that_forgets_everything_is_found(server: GetServer) -> None:
+    server("redis")
+    killed = Disturbance(
+        "killed", "redis", "redis", lambda: alone(Redis(), kill_and_start, **REDIS), times=1
+    )
+    outcome = go_through(killed, 800)
+    assert any("nobody has ended it" in line for line in outcome.lost)
