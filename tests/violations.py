@@ -225,8 +225,12 @@ def _register(key: str, events: list[Event], refused: set[str]) -> Iterator[str]
 
 def _over(event: Event, writes: list[Event]) -> float:
     """When one of these was surely done after it."""
-    later = (write.end for write in writes if write.done and write.start > event.done_by)
+    later = (write.end for write in writes if write.done and _is_before(event, write))
     return min(later, default=FOREVER)
+
+
+def _is_before(event: Event, write: Event) -> bool:
+    return write.start > (event.end if write.op in SAVES else event.done_by)
 
 
 def _appended(key: str, events: list[Event], refused: set[str]) -> Iterator[str]:
