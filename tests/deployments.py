@@ -69,10 +69,10 @@ def _connected(server: Redis) -> Any:
 
 
 def caught_up(old: Redis, new: Redis) -> bool:
-    """Whether a replica has all that its primary has."""
+    """Whether a replica has all that its primary had just now."""
     ahead, behind = (ask(server, "INFO", "replication") for server in (old, new))
     linked: bool = behind.get("master_link_status") == "up"
-    return linked and ahead["master_repl_offset"] == behind["slave_repl_offset"]
+    return linked and ahead["master_repl_offset"] <= behind["slave_repl_offset"]
 
 
 # -- sentinels

@@ -42,6 +42,7 @@ from servers import PostgreSQL
 from servers import Redis
 from servers import Server
 from test_history import in_threads
+from test_life_of_a_request import store_of
 from violations import violations
 
 Config = dict[str, Any]
@@ -84,21 +85,32 @@ class Disturbance:
 @contextmanager
 def sentinels(disturb: str, client: bool = False) -> Iterator[Scene]:
     watched = Watched()
-    with watched.running():
-        where = watched.client(TIMEOUT) if client else watched.url
-        yield Scene(
-            {"SESSION_TYPE": "redis", "SESSION_REDIS": where},
-            lambda: (getattr(watched, disturb)(), watched.settle())[0],
-        )
+
+    def disturb_and_settle() -> None:
+        getattr(watched, disturb)()
+        watched.settle()
+
+    with watched.running(), given(watched, client) as where:
+        config = {"SESSION_TYPE": "redis", "SESSION_REDIS": where}
+        yield Scene(config, disturb_and_settle)
 
 
 @contextmanager
 def cluster(disturb: str, replicas: int = 1, client: bool = False) -> Iterator[Scene]:
     nodes = Cluster(replicas)
-    with nodes.running():
-        where = nodes.client(TIMEOUT) if client else nodes.url
+    with nodes.running(), given(nodes, client) as where:
         config = {"SESSION_TYPE": "redis", "SESSION_REDIS": where}
         yield Scene(config, getattr(nodes, disturb))
+
+
+@contextmanager
+def given(servers: Watched | Cluster, client: bool) -> Iterator[Any]:
+    """A URL, or a client of the application's own."""
+    if not client:
+        yield servers.url
+        return
+    with contextlib.closing(servers.client(TIMEOUT)) as made:
+        yield made
 
 
 @contextmanager
@@ -248,7 +260,7 @@ ALL = [
         "redis",
         "redis",
         lambda: alone(Redis(), close_all_of_redis, **REDIS),
-        times=10,
+        times=6,
     ),
     Disturbance(
         "Redis: killed and started again, without persistence",
@@ -263,20 +275,24 @@ ALL = [
         "memcached",
         "memcached",
         lambda: cut_off(Memcached(), **MEMCACHED),
-        times=10,
+        times=6,
     ),
     Disturbance(
-        "MongoDB: primary steps down", "mongo", "mongodb", lambda: replica_set("step_down")
+        "MongoDB: primary steps down",
+        "mongo",
+        "mongodb",
+        lambda: replica_set("step_down"),
+        times=2,
     ),
     Disturbance(
-        "MongoDB: primary killed", "mongo", "mongodb", lambda: replica_set("kill"), times=2
+        "MongoDB: primary killed", "mongo", "mongodb", lambda: replica_set("kill"), times=1
     ),
     Disturbance(
         "MongoDB: connections closed",
         "mongo",
         "mongodb",
         lambda: cut_off(MongoDB(), **MONGODB),
-        times=10,
+        times=6,
     ),
     Disturbance(
         "PostgreSQL: restart", "sql", "postgresql", lambda: alone(Fast(), restart, **SQL)
@@ -286,7 +302,7 @@ ALL = [
         "sql",
         "postgresql",
         lambda: alone(PostgreSQL(), close_all_of_postgresql, **SQL),
-        times=10,
+        times=6,
     ),
     Disturbance(
         "PostgreSQL: failover behind one address",
@@ -299,7 +315,7 @@ ALL = [
         "sql",
         "mariadb",
         lambda: alone(MariaDB(), close_all_of_mariadb, **SQL),
-        times=10,
+        times=6,
     ),
     Disturbance(
         "MariaDB: failover behind one address",
@@ -407,6 +423,7 @@ def go_through(
     with contextlib.ExitStack() as stack:
         scene = scene or stack.enter_context(disturbance.scene())
         app = app or create_app({"SESSION_STORE_TIMEOUT": TIMEOUT} | scene.config)
+        stack.enter_context(contextlib.closing(store_of(app)))
         between = max(CALM, operations // (disturbance.times + 1))
         disturber = Disturber(scene.disturb, disturbance.times, between)
         in_thread = in_threads(app)
