@@ -111,10 +111,11 @@ class Granting(MariaDB):
         usual = [part for part in super().command(folder) if part != "--skip-grant-tables"]
         replicated = [
             f"--server-id={self.number}",
+            f"--tmpdir={folder}",  # names of temporary files are the same for all servers
             f"--log-bin={folder / 'binlog'}",
             "--log-slave-updates",
             "--binlog-format=ROW",
-            "--slave-net-timeout=5",
+            "--innodb-flush-log-at-trx-commit=2",  # the replica must keep pace
         ]
         return usual + replicated
 
