@@ -191,9 +191,8 @@ class Standby(PostgreSQL):
             **self._owner(),
         )
         # The old one takes no writes any more, and the new one is to take them.
-        (folder / "data" / "postgresql.auto.conf").open("a").write(
-            "\ndefault_transaction_read_only = off\n"
-        )
+        with (folder / "data" / "postgresql.auto.conf").open("a") as settings:
+            settings.write("\ndefault_transaction_read_only = off\n")
 
 
 class PostgreSQLPair(Pair):

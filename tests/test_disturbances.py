@@ -18,11 +18,9 @@ from disturbances import close_all_of_redis
 from disturbances import cluster
 from disturbances import Config
 from disturbances import Disturbance
-from disturbances import go_through
 from disturbances import kill_and_start
 from disturbances import one_address
 from disturbances import REDIS
-from disturbances import row
 from disturbances import Scene
 from disturbances import sentinels
 from disturbances import SQL
@@ -32,6 +30,9 @@ from failovers import PostgreSQLPair
 from failovers import RedisPair
 from flask import Flask
 from history_app import create_app
+from outcomes import disturbed
+from outcomes import go_through
+from outcomes import row
 from servers import Redis
 from servers import Server
 from test_history import OPERATIONS
@@ -121,12 +122,13 @@ def test_a_missing_compare_is_found_although_some_outcomes_are_unknown(
     server("redis")
     with alone(Redis(), close_all_of_redis, **REDIS) as scene:
         app = create_app(scene.config)
-        faults.take_the_compare_out(monkeypatch, store_of(app))
-        closed = Disturbance("closed", "redis", "redis", lambda: pytest.fail("it is running"))
-        for seed in range(20):
-            outcome = go_through(closed, 1600, seed, app, scene)
-            if any("acknowledged write is gone" in line for line in outcome.lost):
-                return
+        with contextlib.closing(store_of(app)) as store:
+            faults.take_the_compare_out(monkeypatch, store)
+            for seed in range(20):
+                outcome = disturbed(app, scene.disturb, 3, 1600, seed)
+                if any("acknowledged write is gone" in line for line in outcome.lost):
+                    assert outcome.failed
+                    return
     pytest.fail("the fault was not found")
 
 
