@@ -2,7 +2,7 @@
 
 Workers share browsers, and each browser has one cookie: so most requests meet others on the
 same session. Each operation is recorded with its start and its end. Afterwards
-:func:`violations` finds what cannot have been, whatever the order of those that overlapped.
+:mod:`violations` finds what cannot have been.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from dataclasses import field
-from itertools import pairwise
+from itertools import count
 from typing import Any
 from typing import NamedTuple
 
@@ -40,8 +39,7 @@ WEIGHTS = {
     "expire": 8,
 }
 ENDINGS = ("destroy", "revoke", "expire")
-#: Seconds after its end for which an id is surely still known to have ended.
-REMEMBERED = 20
+FOREVER = float("inf")
 
 
 class Reply(NamedTuple):
@@ -70,10 +68,21 @@ class Event:
     status: int = 0
     body: dict[str, Any] = field(default_factory=dict)
     cookie: str | None = None
+    #: If nobody knows: when it was surely done, if it was. It may wait in the server.
+    done_by: float = FOREVER
 
     @property
     def done(self) -> bool:
         return self.status == 200
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it may have been done or not."""
+        return self.status >= 500
+
+    @property
+    def refused(self) -> bool:
+        return not self.done and not self.unknown
 
     @property
     def seen(self) -> dict[str, Any] | None:
@@ -83,12 +92,24 @@ class Event:
     @property
     def life(self) -> str | None:
         """The session that it saw or, if there was none, has begun."""
-        begun = None if self.op in ("read", "show", "delete") else f"life of {self.value}"
-        return (self.seen or {}).get(LIFE, begun) if self.done else None
+        return (self.seen or {}).get(LIFE, self.begun) if self.done else None
+
+    @property
+    def begun(self) -> str | None:
+        """The session that it begins if it finds none."""
+        return None if self.op in ("read", "show", "delete") else f"life of {self.value}"
 
 
-def run(seed: int, operations: int, connect: Connect) -> list[Event]:
-    """The history of so many operations, shared among the workers."""
+def run(
+    seed: int,
+    operations: int,
+    connect: Connect,
+    going_on: Callable[[], bool] = lambda: False,
+) -> list[Event]:
+    """The history of so many operations, shared among the workers.
+
+    :param going_on: whether there shall be more of them.
+    """
     cookies: list[str | None] = [None] * BROWSERS
     lock = threading.Lock()
     history: list[Event] = []
@@ -99,7 +120,9 @@ def run(seed: int, operations: int, connect: Connect) -> list[Event]:
         mine: list[Event] = []
         try:
             with connect() as send:
-                for number in range(operations // WORKERS):
+                for number in count():
+                    if number >= operations // WORKERS and not going_on():
+                        break
                     browser = chance.randrange(BROWSERS)
                     event = _choose(chance, worker, f"{seed}-{worker}-{number}")
                     mine.append(event)
@@ -147,176 +170,3 @@ def _last_look(send: Send, cookies: Iterable[str]) -> Iterator[Event]:
             event = Event(op, "", f"last-{number}")
             _ask(send, event, cookie)
             yield event
-
-
-def violations(history: list[Event]) -> list[str]:
-    """What must not have been; empty if all promises were kept."""
-    found = [
-        f"{event.op} was answered {event.status}"
-        for event in history
-        if event.status not in (200, 409, 410)
-    ]
-    found += _revived_ids(history) + _cookies_of_the_dead(history) + _messages(history)
-    lives: dict[str, list[Event]] = defaultdict(list)
-    for event in history:
-        if event.life is not None:
-            lives[event.life].append(event)
-    refused = {event.value for event in history if not event.done}
-    may_end = {event.sent for event in history if event.op in ENDINGS and event.sent}
-    for life, events in lives.items():
-        found += [f"{life}: {problem}" for problem in _check_life(events, refused, may_end)]
-    return found
-
-
-def _revived_ids(history: list[Event]) -> list[str]:
-    """An id that was seen dead is never seen alive again. Left out are sessions that were told
-    to expire: one request may be told that it has, while another one that was sent before that
-    is about to extend it.
-    """
-    expiring = {event.life for event in history if event.op == "expire"}
-    left_out = {event.sent for event in history if event.life in expiring}
-    dead_since: dict[str, float] = {}
-    for event in sorted(history, key=lambda event: event.end):
-        if event.sent and event.seen is not None and LIFE not in event.seen:
-            dead_since.setdefault(event.sent, event.end)
-    return [
-        f"{event.sent}: it was dead and is alive again: {event.op} {event.value}"
-        for event in history
-        if event.sent in dead_since.keys() - left_out
-        and LIFE in (event.seen or {})
-        and event.start > dead_since[event.sent]
-    ]
-
-
-def _cookies_of_the_dead(history: list[Event]) -> list[str]:
-    """Who sends an id that was destroyed or regenerated away neither sets nor clears it."""
-    ended: dict[str, float] = {}
-    for event in sorted(history, key=lambda event: event.end):
-        ends_it = event.op in ("destroy", "regenerate") and event.cookie is not None
-        if event.sent and ends_it and LIFE in (event.seen or {}):
-            ended.setdefault(event.sent, event.end)
-    return [
-        f"a dead id set or cleared the cookie: {event.op} {event.value}"
-        for event in history
-        if event.sent in ended
-        and 0 < event.start - ended[event.sent] < REMEMBERED
-        and event.cookie is not None
-    ]
-
-
-def _messages(history: list[Event]) -> list[str]:
-    """Each message is shown once at the most, and a refused one never."""
-    refused = {event.value for event in history if event.op == "flash" and not event.done}
-    shown = [m for event in history if event.op == "show" and event.done for m in _shown(event)]
-    found = [f"a refused message was shown: {message}" for message in refused & set(shown)]
-    seen: set[str] = set()
-    for message in shown:
-        if message in seen:
-            found.append(f"a message was shown twice: {message}")
-        seen.add(message)
-    return found
-
-
-def _shown(event: Event) -> list[str]:
-    return event.body["result"] or []
-
-
-def _check_life(events: list[Event], refused: set[str], may_end: set[str]) -> Iterator[str]:
-    """One session, from its beginning to its end, under all its ids."""
-    yield from _ends(events, may_end)
-    yield from _counted(events)
-    keys = {event.key for event in events if event.op in ("set", "delete")}
-    for key in keys:
-        yield from _register(key, events, refused)
-    for key in {event.key for event in events if event.op == "nested"}:
-        yield from _appended(key, events, refused)
-
-
-def _looks(events: list[Event]) -> list[Event]:
-    """Those who saw this session alive, not those who began it."""
-    return [event for event in events if event.seen and LIFE in event.seen]
-
-
-def _ends(events: list[Event], may_end: set[str]) -> Iterator[str]:
-    """Nobody sees it after it was ended, and it does not end by itself.
-
-    :param may_end: the ids with which somebody has asked for an end.
-    """
-    ended = [
-        event.end
-        for event in events
-        if event.op == "destroy" or (event.op == "revoke" and event.body["result"])
-    ]
-    for event in _looks(events):
-        if event.start > min(ended, default=event.start):
-            yield f"it was ended and is alive: {event.op} {event.value}"
-    asked = any(event.op in ENDINGS or {event.sent, event.cookie} & may_end for event in events)
-    if not asked:
-        given = any(event.cookie for event in events)
-        last = [event for event in _looks(events) if event.value.startswith("last-")]
-        if given and not last:
-            yield "it is gone, and nobody has ended it"
-        yield from _missing_messages(events)
-
-
-def _missing_messages(events: list[Event]) -> Iterator[str]:
-    flashed = {event.value for event in events if event.op == "flash"}
-    shown = {m for event in events if event.op == "show" for m in _shown(event)}
-    for message in flashed - shown:
-        yield f"a message was never shown: {message}"
-
-
-def _counted(events: list[Event]) -> Iterator[str]:
-    """Each increment counts once."""
-    counts = [event for event in events if event.op == "atomic"]
-    results = sorted(event.body["result"] for event in counts)
-    for a, b in pairwise(results):
-        if a == b:
-            yield f"two increments gave {a}"
-    for event in _looks(events):
-        before = sum(other.end < event.start for other in counts)
-        until = sum(other.start <= event.end for other in counts if other is not event)
-        if not before <= event.seen.get("count", 0) <= until:
-            number = event.seen.get("count", 0)
-            yield f"{before} to {until} increments were made, {number} seen: {event.value}"
-
-
-def _register(key: str, events: list[Event], refused: set[str]) -> Iterator[str]:
-    """A value that is seen was written, and not overwritten before it was looked at."""
-    writes = [event for event in events if event.op in ("set", "delete") and event.key == key]
-    by_value = {event.value: event for event in writes if event.op == "set"}
-    sets = [*by_value.values()]
-    absent = [Event("delete", key, "")]
-    absent += [event for event in writes if event.op == "delete"]
-    overwritten = {
-        event.value: min((w.end for w in writes if w.start > event.end), default=float("inf"))
-        for event in sets
-    }
-    set_again = [
-        (event.start, min((w.end for w in sets if w.start > event.end), default=float("inf")))
-        for event in absent
-    ]
-    for event in _looks(events):
-        value = event.seen.get(key)
-        if value in refused:
-            yield f"{key}: a refused value is there: {value}"
-        elif value is None:
-            if all(s > event.end or again < event.start for s, again in set_again):
-                yield f"{key}: an acknowledged write is gone: {event.op} {event.value}"
-        elif value not in by_value or by_value[value].start > event.end:
-            yield f"{key}: {value} is there, and nobody had written it"
-        elif overwritten[value] < event.start:
-            yield f"{key}: {value} is there, and was overwritten: {event.op} {event.value}"
-
-
-def _appended(key: str, events: list[Event], refused: set[str]) -> Iterator[str]:
-    """A list that one worker appends to has all of it, in order."""
-    appended = [event for event in events if event.op == "nested" and event.key == key]
-    for event in _looks(events):
-        seen = event.seen.get(key, {"in": []})["in"]
-        if refused & set(seen):
-            yield f"{key}: a refused value is there"
-        must = [other.value for other in appended if other.end < event.start]
-        may = [other.value for other in appended if other.start <= event.end]
-        if seen[: len(must)] != must or seen != may[: len(seen)]:
-            yield f"{key}: {seen} is there, appended were {must}"

@@ -61,6 +61,8 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
 
     for error, status in REFUSED.items():
         app.register_error_handler(error, lambda error, status=status: ({}, status))
+    app.register_error_handler(503, lambda error: ({}, 503))
+    app.register_error_handler(500, lambda error: ({}, 500))
     return app
 
 

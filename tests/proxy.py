@@ -51,6 +51,12 @@ class Proxy:
             self._listener = socket.create_server(("127.0.0.1", self.port))
             threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
 
+    def lead_to(self, target: int) -> None:
+        """Pass new connections on to another server. Those that there are stay where they
+        are, as they do if a name or an address is given to another server.
+        """
+        self._target = target
+
     def freeze(self) -> None:
         """Go on accepting, but pass nothing on any more."""
         self._frozen = True
@@ -68,7 +74,11 @@ class Proxy:
                 with self._lock:
                     self._connections.add(client)
                 continue
-            server = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # it is not there
+                client.close()
+                continue
             for side in (client, server):
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:

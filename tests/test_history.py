@@ -24,10 +24,10 @@ from history import Connect
 from history import Reply
 from history import run
 from history import Send
-from history import violations
 from history_app import create_app
 from servers import free_port
 from test_life_of_a_request import store_of
+from violations import violations
 
 from flask_serverside import session_regenerated
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import free_port
-from servers import Redis
+from redis_nodes import Cluster
+from redis_nodes import Node
 from servers import Server
 from test_redis import fork
 
@@ -23,41 +21,12 @@ from flask_serverside.testing import StoreContract
 
 pytestmark = pytest.mark.group("redis")
 
-SLOTS = 16384
-
-
-class Node(Redis):
-    def prepare(self, folder: Path) -> None:
-        self.bus = free_port()  # by default its port and 10,000, which may be no port at all
-
-    def command(self, folder: Path) -> list[str]:
-        options = ["--cluster-enabled", "yes", "--cluster-config-file", str(folder / "nodes")]
-        return [*super().command(folder), *options, "--cluster-port", str(self.bus)]
-
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
-    import redis
-
-    nodes = [Node() for _ in range(3)]
-    try:
-        for number, node in enumerate(nodes):
-            node.start()
-            with redis.Redis(port=node.port) as client:
-                first, last = (SLOTS * n // 3 for n in (number, number + 1))
-                client.execute_command("CLUSTER ADDSLOTS", *range(first, last))
-                for other in nodes[:number]:
-                    client.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.bus)
-        for node in nodes:
-            with redis.Redis(port=node.port) as client:
-                deadline = time.monotonic() + 30
-                while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
-        yield nodes
-    finally:
-        for node in nodes:
-            node.stop()
+    cluster = Cluster()
+    with cluster.running():
+        yield cluster.nodes
 
 
 @pytest.fixture
