@@ -166,8 +166,8 @@ class Record(NamedTuple):
 class Entry(NamedTuple):
     """A session as a list has it: its payload is not fetched, only the label before it."""
 
-    #: The record, with the first :data:`~flask_serverside.stores.LABEL` bytes of its payload: not
-    #: to be stored again.
+    #: The record, with the first :data:`~flask_serverside.stores.LABEL` bytes of its payload:
+    #: not to be stored again.
     record: Record
     #: Bytes of the whole payload.
     size: int
