@@ -276,3 +276,26 @@ def test_a_sign_out_is_not_taken_for_done_by_a_strange_answer() -> None:
     with pytest.raises(StoreError, match="END"):
         store.delete("f" * 64)
     store.close()
+
+
+def test_a_server_that_closes_idle_connections_costs_no_operation(url: str) -> None:
+    from flask_serverside.stores.memcached import MemcachedStore
+
+    class Impatient(Memcached):
+        def command(self, folder: Any) -> list[str]:
+            return [*super().command(folder), "-o", "idle_timeout=1"]
+
+    server = Impatient()
+    server.start()
+    store = MemcachedStore(server.url)
+    try:
+        record = new_record(store)
+        assert store.create(record)
+        [client] = store._clients["127.0.0.1:" + str(server.port)].client_pool.free
+        client.sock.wrapped.settimeout(30)
+        assert client.sock.wrapped.recv(1) == b""  # the server has closed it
+        assert store.delete(record.handle)
+        assert store.load(record.handle) is None
+    finally:
+        store.close()
+        server.stop()

@@ -66,7 +66,7 @@ def _closed() -> Iterator[None]:
 
 
 def test_what_was_confirmed_is_there_after_a_crash(own_server: MongoDB) -> None:
-    for _ in range(5):
+    for _ in range(2):
         store = make(own_server.url)
         saved = [new_record(store, b"saved") for _ in range(20)]
         ended = [new_record(store, b"ended") for _ in range(20)]

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redis_nodes import SLOTS
 from test_redis_cluster import Node
 from test_redis_cluster import nodes
-from test_redis_cluster import SLOTS
 from test_redis_cluster import url
 from test_redis_sentinel import until
 

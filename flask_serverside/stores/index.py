@@ -100,7 +100,10 @@ class IndexedStore(Store):
                 if not record.ended and subject in (None, record.subject) and not spared(record)
             }
             if chosen:
-                for handle in self._call(self._end_many, [*chosen], subject):
+                gone = self._call(
+                    self._end_many, [*chosen], subject, again=self._end_many_again
+                )
+                for handle in gone:
                     yield chosen[handle]
             # A session that was moved since the index named it. To go through all means to
             # meet all tombstones, which may be many: what they lead to is met by itself.
@@ -145,6 +148,12 @@ class IndexedStore(Store):
             if not record.ended and subject in (None, record.subject)
             if self._delete(handle)
         ]
+
+    def _end_many_again(self, handles: list[str], subject: str | None) -> list[str]:
+        self._end_many(handles, subject)
+        standing = {entry.record.handle for entry in self._entries(handles)}
+        # What is gone was there a moment ago: our own first try has ended it.
+        return [handle for handle in handles if handle not in standing]
 
     def _in_batches(
         self, subject: str | None, beginning: str, work: Callable[[list[str]], Iterable[T]]
