@@ -83,14 +83,17 @@ def often_switched() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
-@pytest.fixture
-def served(shared_backend: Running, tmp_path: Path) -> Iterator[int]:
-    """The port on which four processes of gunicorn serve the application."""
+THREADS = ("--workers", "4", "--worker-class", "gthread", "--threads", "2")
+GREENLETS = ("--workers", "2", "--worker-class", "gevent")
+
+
+@contextmanager
+def serving(running: Running, tmp_path: Path, *options: str) -> Iterator[int]:
+    """The port on which gunicorn serves the application."""
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}"]
-    command += ["--workers", "4", "--worker-class", "gthread", "--threads", "2"]
+    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options]
     command += ["--chdir", str(Path(__file__).parent), "history_app:create_app()"]
-    environment = {**os.environ, "HISTORY_APP": json.dumps(shared_backend.app_config())}
+    environment = {**os.environ, "HISTORY_APP": json.dumps(running.app_config())}
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
@@ -124,8 +127,16 @@ def test_threads_are_told_the_truth(real_backend: Running, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_processes_are_told_the_truth(served: int, seed: int) -> None:
-    assert_consistent(seed, over_http(served))
+def test_processes_are_told_the_truth(
+    shared_backend: Running, tmp_path: Path, seed: int
+) -> None:
+    with serving(shared_backend, tmp_path, *THREADS) as port:
+        assert_consistent(seed, over_http(port))
+
+
+def test_greenlets_are_told_the_truth(shared_backend: Running, tmp_path: Path) -> None:
+    with serving(shared_backend, tmp_path, *GREENLETS) as port:
+        assert_consistent(SEEDS[0], over_http(port), min(OPERATIONS, 1600))
 
 
 @pytest.mark.usefixtures("often_switched")
