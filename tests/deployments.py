@@ -54,7 +54,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 def _driver_errors() -> tuple[type[Exception], ...]:
-    """Of those drivers that are in use: where one backend is tested, the others' are missing."""
+    """Of the drivers in use: where one backend is tested, the others' are missing."""
     names = {"redis": "RedisError", "pymongo.errors": "PyMongoError"}
     return tuple(getattr(sys.modules[m], n) for m, n in names.items() if m in sys.modules)
 
