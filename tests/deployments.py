@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -40,19 +41,22 @@ def running(servers: Iterable[Server]) -> Iterator[None]:
 
 def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
     """What it says once that is something. A server that is not there says nothing."""
-    import pymongo
-    import redis
-
     deadline = time.monotonic() + seconds
     problem: object = None
     while time.monotonic() < deadline:
         try:
             if found := condition():
                 return found
-        except (redis.RedisError, pymongo.errors.PyMongoError) as error:
+        except _driver_errors() as error:
             problem = error
         time.sleep(0.02)
     raise TimeoutError(f"not within {seconds} seconds: {condition.__qualname__}: {problem}")
+
+
+def _driver_errors() -> tuple[type[Exception], ...]:
+    """Of the drivers in use: where one backend is tested, the others' are missing."""
+    names = {"redis": "RedisError", "pymongo.errors": "PyMongoError"}
+    return tuple(getattr(sys.modules[m], n) for m, n in names.items() if m in sys.modules)
 
 
 def ask(server: Redis, *command: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What happens to servers while they are used: each a row of the table in the docs."""
+"""What happens to servers while they are used: the rows of the table in docs/operations.md."""
 
 from __future__ import annotations
 

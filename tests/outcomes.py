@@ -164,16 +164,17 @@ def heard_by(disturber: Disturber, connect: Connect) -> Connect:
 
 
 def row(disturbance: Disturbance, outcome: Outcome) -> str:
+    seconds = f"{outcome.recovery:.1f} s" if outcome.recovery >= 0.05 else "under 0.1 s"
     found = f"**{len(outcome.lost)} violations**" if outcome.lost else "nothing"
     lost = disturbance.loses or found
     if outcome.error is not None:
         again = f"**not within {PATIENCE:g} s**"
     elif outcome.broken:
-        again = f"{outcome.recovery:.1f} s, **with answers of 500**"
+        again = f"{seconds}, **with answers of 500**"
     elif not outcome.failed:
         again = f"no request fails; the slowest takes {outcome.slowest:.1f} s"
     else:
-        again = f"{outcome.recovery:.1f} s"
+        again = seconds
     return f"| {disturbance.name} | {lost} | {again} |"
 
 

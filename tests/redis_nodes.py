@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,7 @@ class Cluster:
         patience = SOON if replicas else 15_000  # as by default, where none takes over
         self.shards = [[Node(patience) for _ in range(1 + replicas)] for _ in range(3)]
         self.nodes = [node for shard in self.shards for node in shard]
+        self._changed = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -100,9 +102,13 @@ class Cluster:
 
     def fail_over(self) -> None:
         """In each shard a replica and its primary change places, and nothing is lost."""
+        # The others do not vote again within two of their time limits, and while they have not,
+        # the primary lets its clients wait.
+        wait_until(lambda: time.monotonic() > self._changed + 2 * SOON / 1000)
         for shard in self.shards:
             replica = next(node for node in shard if not node.is_primary)
             wait_until(lambda: _takes_over(replica))  # noqa: B023
+        self._changed = time.monotonic()
         self.settle()
 
     def kill(self) -> None:
@@ -152,7 +158,6 @@ def _is_whole(node: Node) -> bool:
 
 
 def _takes_over(replica: Node) -> bool:
-    # The others do not vote again within two of their time limits.
     ask(replica, "CLUSTER FAILOVER")
     with contextlib.suppress(TimeoutError):
         return bool(wait_until(lambda: replica.is_primary, 1.5))

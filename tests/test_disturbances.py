@@ -116,7 +116,7 @@ def test_no_connection_stays_on_a_server_that_takes_no_more_writes(
 
 
 @pytest.mark.group("redis")
-def test_a_missing_compare_is_found_although_some_outcomes_are_unknown(
+def test_a_missing_compare_is_found_while_connections_are_closed(
     server: GetServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server("redis")
@@ -127,7 +127,6 @@ def test_a_missing_compare_is_found_although_some_outcomes_are_unknown(
             for seed in range(20):
                 outcome = disturbed(app, scene.disturb, 3, 1600, seed)
                 if any("acknowledged write is gone" in line for line in outcome.lost):
-                    assert outcome.failed
                     return
     pytest.fail("the fault was not found")
 
