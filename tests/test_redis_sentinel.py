@@ -56,6 +56,8 @@ class Site:
 
         for server in self.servers:
             server.start()
+        with redis.Redis(port=self.servers[0].port) as client:
+            client.config_set("repl-diskless-sync-delay", 0)
         with redis.Redis(port=self.servers[1].port) as client:
             client.replicaof("127.0.0.1", self.servers[0].port)
         for sentinel in self.sentinels:
@@ -262,3 +264,9 @@ def test_a_given_client_of_sentinel_is_unavailable_while_nobody_knows_the_primar
 def test_the_server_is_examined(lasting: Site) -> None:
     store = make_store(lasting.url)
     assert dict(store.examine().facts)["role"] == "master"
+
+
+def test_a_replica_is_told_of(lasting: Site) -> None:
+    replica = next(server for server in lasting.servers if server is not lasting.primary)
+    (warning,) = make_store(replica.url).examine().warnings
+    assert "is a replica" in warning
