@@ -53,7 +53,7 @@ def store(redis_server: Redis) -> Any:
     store.close()
 
 
-class TestGivenClientThatDecodes(StoreContract):
+class TestGivenClientThatDecodes(StoreContract, IndexContract):
     @pytest.fixture(autouse=True)
     def _server(self, redis_server: Redis) -> Any:
         import redis

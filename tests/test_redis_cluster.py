@@ -154,3 +154,13 @@ class TestClusterByValkey(StoreContract, IndexContract):
         from flask_serverside.stores.redis import RedisStore
 
         return RedisStore(self.cluster, **options)
+
+
+def test_a_plain_client_of_one_server_of_a_cluster_is_warned_of(nodes: list[Node]) -> None:
+    import redis
+
+    from flask_serverside.stores.redis import RedisStore
+
+    with redis.Redis(port=nodes[0].port) as client:
+        (warning,) = RedisStore(client).examine().warnings
+    assert "redis+cluster://" in warning

@@ -46,6 +46,7 @@ def six() -> Iterator[list[Node]]:
             node.start()
             with redis.Redis(port=node.port) as client:
                 client.config_set("cluster-node-timeout", 1000)
+                client.config_set("repl-diskless-sync-delay", 0)
                 if number < 3:
                     first, last = (SLOTS * n // 3 for n in (number, number + 1))
                     client.execute_command("CLUSTER ADDSLOTS", *range(first, last))
@@ -223,7 +224,9 @@ def test_a_plain_url_that_meets_a_cluster_names_the_right_one(
     for database in ("0", "1"):
         store = make_store(f"redis://127.0.0.1:{nodes[0].port}/{database}")
         for subject in (None, "ada"):
-            with pytest.raises(StoreError, match=r"redis\+cluster://host:port") as caught:
+            with pytest.raises(
+                StoreError, match=r"redis\+cluster://host:port|a cluster has one"
+            ) as caught:
                 create_many(store, subject)  # some keys are on this server
             assert not isinstance(caught.value, StoreUnavailable)
 

@@ -85,6 +85,7 @@ def test_a_server_that_cannot_write_to_its_disk_is_unavailable(own: Redis, clien
         time.sleep(0.05)
     assert_unavailable(store, record, "MISCONF")
     assert store.load(record.handle) == record
+    own.kill()  # it would not end without saving
 
 
 def test_a_server_with_too_few_replicas_is_unavailable(own: Redis, client: Any) -> None:
@@ -160,10 +161,13 @@ def test_a_wrong_password_is_refused_and_says_so(own: Redis, client: Any) -> Non
 
 def test_a_given_client_with_a_wrong_password_is_refused(own: Redis, client: Any) -> None:
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     client.config_set("requirepass", "secret")
+    never = Retry(NoBackoff(), 0)
     for protocol in (2, 3):
-        wrong = redis.Redis(port=own.port, password="wrong", protocol=protocol)
+        wrong = redis.Redis(port=own.port, password="wrong", protocol=protocol, retry=never)
         assert_refused(make_store(wrong), "(?i)pass", "password")
         wrong.close()
 
@@ -239,6 +243,7 @@ def test_a_server_that_turns_into_a_replica_behind_one_address_is_left(own: Redi
         for store in stores:
             store.create(new_record(store, subject="ada"))
         with redis.Redis(port=own.port) as old, redis.Redis(port=other.port) as new:
+            old.config_set("repl-diskless-sync-delay", 0)
             new.replicaof("127.0.0.1", own.port)
             _until(lambda: new.info("replication")["master_link_status"] == "up")
             new.replicaof("NO", "ONE")

@@ -27,27 +27,19 @@ MARGIN = 0.3
 
 
 class Guarded(Redis):
-    """With a password, TLS on a second port and a socket."""
+    """With a password and a socket, and with TLS, which not each server speaks itself."""
 
     def prepare(self, folder: Path) -> None:
-        from certificates import make_certificates
-        from servers import free_port
+        from tls import make_certificate
+        from tls import Terminator
 
-        self.tls_port = free_port()
         self.socket = folder / "socket"
-        self.authority = make_certificates(folder)
+        self.authority = make_certificate(folder)
+        self.tls_port = Terminator(self.port, folder).port
 
     def command(self, folder: Path) -> list[str]:
-        options = {
-            "--requirepass": "secret",
-            "--unixsocket": str(self.socket),
-            "--tls-port": str(self.tls_port),
-            "--tls-cert-file": str(folder / "server.pem"),
-            "--tls-key-file": str(folder / "server.key"),
-            "--tls-ca-cert-file": str(self.authority),
-            "--tls-auth-clients": "no",
-        }
-        return [*super().command(folder), *(part for item in options.items() for part in item)]
+        options = ["--requirepass", "secret", "--unixsocket", str(self.socket)]
+        return [*super().command(folder), *options]
 
     greeting = (b"AUTH secret\r\n", b"+OK")
 

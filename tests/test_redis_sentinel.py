@@ -56,6 +56,8 @@ class Site:
 
         for server in self.servers:
             server.start()
+        with redis.Redis(port=self.servers[0].port) as client:
+            client.config_set("repl-diskless-sync-delay", 0)
         with redis.Redis(port=self.servers[1].port) as client:
             client.replicaof("127.0.0.1", self.servers[0].port)
         for sentinel in self.sentinels:
@@ -175,6 +177,7 @@ def test_a_primary_that_is_known_serves_on_while_all_sentinels_are_away(site: Si
     for away in (lambda s: s.freeze(), lambda s: s.kill()):
         for sentinel in site.sentinels:
             away(sentinel)
+        store._line._sentinels.doubt()
         for number in range(3):
             store._line.client.connection_pool.disconnect()  # it takes a new connection
             began = time.monotonic()
@@ -198,7 +201,9 @@ def test_two_frozen_sentinels_of_three_are_passed_over(site: Site) -> None:
     for sentinel in site.sentinels[:2]:
         sentinel.freeze()
     store = make_store(site.url)
+    began = time.monotonic()
     assert store.create(new_record(store))
+    assert time.monotonic() - began < LIMIT * 3 / 4
     store._line.renew()
     began = time.monotonic()
     assert store.create(new_record(store))
@@ -262,3 +267,9 @@ def test_a_given_client_of_sentinel_is_unavailable_while_nobody_knows_the_primar
 def test_the_server_is_examined(lasting: Site) -> None:
     store = make_store(lasting.url)
     assert dict(store.examine().facts)["role"] == "master"
+
+
+def test_a_replica_is_told_of(lasting: Site) -> None:
+    replica = next(server for server in lasting.servers if server is not lasting.primary)
+    (warning,) = make_store(replica.url).examine().warnings
+    assert "is a replica" in warning

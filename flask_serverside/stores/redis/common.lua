@@ -23,7 +23,8 @@ end
 -- Any other error, such as a command that we may not use, is raised: it says nothing of it.
 local function of_another_type(answer)
   if type(answer) ~= 'table' or not answer.err then return false end
-  if not string.find(answer.err, 'WRONGTYPE', 1, true) then error(answer.err, 0) end
+  local said = tostring(answer.err)
+  if not string.find(said, 'WRONGTYPE', 1, true) then error(said, 0) end
   return true
 end
 

@@ -22,10 +22,11 @@ _DRIVERS = ("redis", "valkey")
 
 def examine(clients: Mapping[str, Any]) -> Examination:
     """Each server by itself, by a client for it."""
-    return together({name: _examine(client) for name, client in clients.items()})
+    alone = "" in clients  # a cluster's servers have names
+    return together({name: _examine(client, alone) for name, client in clients.items()})
 
 
-def _examine(client: Any) -> Examination:
+def _examine(client: Any, alone: bool) -> Examination:
     driver = _driver(client)
     info = _answer(client.info)
     time, now = timed(lambda: _answer(client.time))
@@ -48,7 +49,7 @@ def _examine(client: Any) -> Examination:
         driver,
         _server(info),
         tuple(facts.items()),
-        tuple(_warnings(info)),
+        (*_kind(info, alone), *_warnings(info)),
         tuple(_notes(info, persistence == "off")),
         ahead,
     )
@@ -77,6 +78,14 @@ def _server(info: dict[str, Any]) -> str:
     if "valkey_version" in info:
         return f"Valkey {info['valkey_version']}"
     return f"Redis {info.get('redis_version', '')}".strip()
+
+
+def _kind(info: dict[str, Any], alone: bool) -> Iterator[str]:
+    if alone and info.get("redis_mode", info.get("server_mode")) == "cluster":
+        yield (
+            "This server is part of a cluster: sessions whose keys are on its other servers "
+            "fail. Begin SESSION_REDIS with redis+cluster://, or pass a redis.RedisCluster."
+        )
 
 
 def _warnings(info: dict[str, Any]) -> Iterator[str]:

@@ -63,7 +63,8 @@ _ADVICE = {
     "NOPASSWORD": "The server has no password: take it out of SESSION_REDIS.",
     "NOPERM": "Give the user the permissions that docs/backends.rst lists, on the keys that "
     "begin with SESSION_KEY_PREFIX.",
-    "DATABASE": "The server has fewer databases: correct the number in SESSION_REDIS.",
+    "DATABASE": "The server has fewer databases (a cluster has one): correct the number in "
+    "SESSION_REDIS.",
     "MOVED": "The server is part of a cluster: use redis+cluster://host:port in SESSION_REDIS.",
     "CROSSSLOT": "The server is part of a cluster: use redis+cluster://host:port in "
     "SESSION_REDIS.",
