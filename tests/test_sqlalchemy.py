@@ -13,6 +13,7 @@ from flask import Flask
 from flask import session
 
 from flask_serverside import ConfigurationError
+from flask_serverside import SerializationError
 from flask_serverside import Session
 from flask_serverside import SessionTooLarge
 from flask_serverside import StoreUnavailable
@@ -279,3 +280,40 @@ def test_a_psycopg_that_would_wait_forever_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr("psycopg.__version__", "3.1.20")
     with pytest.raises(ConfigurationError, match=r"pip install 'psycopg>=3\.2'"):
         make_store("postgresql+psycopg://127.0.0.1/sessions")
+
+
+def test_tombstones_are_among_the_entries(
+    sql_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = make_store(sql_url, timeout=PATIENCE)
+    record = new_record(store)
+    store.create(record)
+    assert store.end(record)
+    (entry,) = store._call(store._entries, [record.handle])
+    assert (entry.record.ended, entry.size) == (True, 0)
+    assert caplog.text == ""
+    store.close()
+
+
+def test_a_row_that_cannot_be_read_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    store = make_store(
+        f"sqlite:///{tmp_path}/damaged.sqlite",
+        engine_options={"pool_size": 1, "max_overflow": 0},
+        timeout=1.0,
+    )
+    records = [new_record(store) for _ in range(3)]
+    for record in records:
+        store.create(record)
+    with store._connections.one() as connection:
+        connection.exec_driver_sql("UPDATE sessions SET seen = 'x'")
+    kept = []  # as whoever keeps an error for later keeps what it has been raised in
+    for _ in range(2):
+        with pytest.raises(SerializationError) as raised:
+            store.load(records[0].handle)
+        kept.append(raised)
+        assert list(store.entries()) == []
+    other = make_store(f"sqlite:///{tmp_path}/damaged.sqlite", timeout=1.0)
+    assert other.create(new_record(other))
+    assert store.create(new_record(store))
+    for each in (store, other):
+        each.close()

@@ -389,6 +389,8 @@ def test_a_slow_server_makes_no_operation_last_longer_than_the_limit(
         lambda: store.load(record.handle),
         lambda: store.create(new_record(store)),
         lambda: store.replace(saved_again(record, b"2")),
+        # Which takes a second trip, to see what stands there.
+        lambda: store.replace(saved_again(saved_again(record, b"2"), b"3")),
     ):
         began = time.monotonic()
         with contextlib.suppress(StoreUnavailable):

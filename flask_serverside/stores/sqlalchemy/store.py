@@ -203,7 +203,10 @@ class SQLAlchemyStore(IndexedStore):
     def _load(self, handle: str) -> Record | None:
         with self._connection() as connection:
             try:
-                row = connection.execute(self._statements.load, {"of": handle}).one_or_none()
+                # Closed also if it cannot be read: SQLite takes an answer that nobody has
+                # read to the end for a reader, and refuses to write beside it.
+                with connection.execute(self._statements.load, {"of": handle}) as found:
+                    row = found.one_or_none()
                 return None if row is None else record_of(*row)
             except _NO_RECORD as error:
                 raise SerializationError(
@@ -223,8 +226,8 @@ class SQLAlchemyStore(IndexedStore):
     def _entries(self, handles: list[str]) -> list[Entry]:
         with self._connection() as connection:
             try:
-                rows = connection.execute(self._statements.entries, {"these": handles})
-                return [entry_of(*row) for row in rows]
+                with connection.execute(self._statements.entries, {"these": handles}) as rows:
+                    return [entry_of(*row) for row in rows]
             except (*_NO_RECORD, SerializationError) as error:
                 if len(handles) == 1:
                     log.warning("Left out of the list: session %s: %s", handles[0], error)

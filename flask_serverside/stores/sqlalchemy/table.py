@@ -66,7 +66,10 @@ class Statements:
         self.update = table.update().where(row, as_loaded, alive)
         self.delete = table.delete().where(row)
         self._these = columns.handle.in_(sa.bindparam("these", expanding=True))
-        beginning = sa.func.substr(columns.payload, 1, LABEL, type_=columns.payload.type)
+        kind = columns.payload.type
+        # SQLite's is NULL for what is empty.
+        beginning = sa.func.substr(columns.payload, 1, LABEL, type_=kind)
+        beginning = sa.func.coalesce(beginning, sa.literal(b"", kind), type_=kind)
         size = sa.func.length(columns.payload, type_=sa.BigInteger)
         whole = [column for column in columns if column is not columns.payload]
         #: Of the rows ``these``, never more of a payload than a list shows.
