@@ -68,17 +68,24 @@ class PostgreSQL(Server):
     def url(self) -> str:
         return url(self.port)
 
+    @property
+    def dsn(self) -> str:
+        return dsn(self.port)
+
 
 def greets(port: int) -> bool:
     """Whether PostgreSQL, or what stands in front of it, lets us in."""
     import psycopg
 
     try:
-        address = f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
-        psycopg.connect(address, connect_timeout=2).close()
+        psycopg.connect(dsn(port), connect_timeout=2).close()
     except psycopg.OperationalError:
         return False
     return True
+
+
+def dsn(port: int) -> str:
+    return f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
 
 
 def url(port: int) -> str:
