@@ -51,8 +51,13 @@ class Connections:
                 self._free.release()
 
     def drop(self) -> None:
-        """Use none of them again."""
+        """Use none of them again. Those that other threads use now are closed when they have
+        done with them: SQLAlchemy would leave them open in a pool that nobody has any more.
+        """
+        left = self.engine.pool
         self.engine.dispose()
+        sa.event.listen(left, "checkin", _close)
+        left.dispose()  # what came back in between
 
     def forget(self) -> sa.Pool:
         """Use none of them again, and do not close them: they are another process's. Nobody
@@ -225,6 +230,10 @@ def _peculiar(engine: sa.Engine) -> str:
     creator = getattr(engine.pool, "_creator", None)
     ordinary = getattr(creator, "__module__", "") == sa.create_engine.__module__
     return "" if ordinary else "a creator"
+
+
+def _close(_: Any, record: Any) -> None:
+    record.invalidate()
 
 
 def _log_ahead(connection: Any, _: Any) -> None:
