@@ -337,3 +337,38 @@ def test_errors_are_known_by_their_codes_however_they_are_worded(said: str) -> N
     told = faults.meaning(redis.ResponseError(said))
     assert (told is not Fault.REFUSED) is WORDED[said]
     assert (told is Fault.STALE) is ("READONLY" in said)
+
+
+#: What a server says, and whether that can pass by itself.
+SAID = {
+    "LOADING Redis is loading the dataset in memory": True,
+    "OOM command not allowed when used memory > 'maxmemory'.": True,
+    "READONLY You can't write against a read only replica.": True,
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": True,
+    "CLUSTERDOWN The cluster is down": True,
+    "TRYAGAIN Multiple keys request during rehashing of slot": True,
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN.": True,
+    "ERR max number of clients reached": True,
+    "NOAUTH Authentication required.": False,
+    "WRONGPASS invalid username-password pair or user is disabled.": False,
+    "ERR invalid password": False,
+    "ERR AUTH <password> called without any password configured for the default user.": False,
+    "NOPERM this user has no permissions to run the 'get' command or its subcommand": False,
+    "MOVED 3999 127.0.0.1:6381": False,
+    "ERR unknown command 'GET', with args beginning with: 'x'": False,
+    "ERR DB index is out of range": False,
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("driver", ["redis", "valkey"])
+def test_the_answers_of_a_server_mean_the_same_by_each_driver(driver: str, said: str) -> None:
+    import importlib
+
+    from flask_serverside.stores import Fault
+    from flask_serverside.stores.redis import faults
+
+    parsers = importlib.import_module(f"{driver}._parsers")
+    error = parsers._RESP2Parser(0).parse_error(said)
+    assert (faults.meaning(error) is not Fault.REFUSED) is SAID[said]
+    assert bool(faults.advice(error)) is not SAID[said]
