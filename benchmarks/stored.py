@@ -51,7 +51,8 @@ def _mongodb(store: Any) -> int:
 
 def _sql(question: str, first: str = "SELECT 1") -> Callable[[Any], int]:
     def ask(store: Any) -> int:
-        with store._engine.connect() as connection:
+        store.limit.start(60)
+        with store._connection() as connection:
             connection.exec_driver_sql(first).all()
             return int(connection.exec_driver_sql(question).scalar_one())
 

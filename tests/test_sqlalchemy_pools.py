@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,10 @@ def test_the_store_waits_for_a_connection_of_its_own_within_the_limit(sql_url: s
     store = make_store(sql_url, engine_options={"pool_size": 1, "max_overflow": 0})
     store.ping()
     store.timeout = 0.5
+    began = time.monotonic()
     with store._connections.one(), pytest.raises(StoreUnavailable, match="in use"):
         at_once(1, lambda _: store.ping())
+    assert time.monotonic() - began < 0.8
     store.ping()
     store.close()
 

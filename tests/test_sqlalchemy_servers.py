@@ -209,8 +209,9 @@ def test_a_sqlite_file_that_cannot_be_written_is_no_outage(tmp_path: Path) -> No
 def test_a_sqlite_file_that_others_write_to_is_an_outage(tmp_path: Path) -> None:
     import sqlite3
 
-    store = make_store(f"sqlite:///{tmp_path}/busy.sqlite", timeout=0.5)
+    store = make_store(f"sqlite:///{tmp_path}/busy.sqlite", timeout=5.0)
     store.ping()
+    store.timeout = 0.5
     other = sqlite3.connect(tmp_path / "busy.sqlite")
     other.execute("BEGIN IMMEDIATE")
     began = time.monotonic()
@@ -389,8 +390,8 @@ def test_a_slow_server_makes_no_operation_last_longer_than_the_limit(
         lambda: store.load(record.handle),
         lambda: store.create(new_record(store)),
         lambda: store.replace(saved_again(record, b"2")),
-        # Which takes a second trip, to see what stands there.
-        lambda: store.replace(saved_again(saved_again(record, b"2"), b"3")),
+        # Which takes a second trip, to see what stands there now.
+        lambda: store.replace(saved_again(record, b"3")),
     ):
         began = time.monotonic()
         with contextlib.suppress(StoreUnavailable):
@@ -486,7 +487,7 @@ def test_ending_many_spares_tombstones_and_other_subjects(
     """MySQL has no ``DELETE ... RETURNING``."""
     store = make_store(sql_url)
     store.ping()
-    store._engine.dialect.delete_returning = returning
+    store._engine.dialect.delete_returning &= returning
     subject = secrets.token_hex(8)
     mine = [new_record(store, subject=subject) for _ in range(3)]
     others = [new_record(store, subject=unlike) for unlike in (subject.upper(), None)]
@@ -509,7 +510,7 @@ def test_ending_many_at_once_by_several_ends_each_once(sql_url: str, returning: 
 
     store = make_store(sql_url)
     store.ping()
-    store._engine.dialect.delete_returning = returning
+    store._engine.dialect.delete_returning &= returning
     subject = secrets.token_hex(8)
     records = [new_record(store, subject=subject) for _ in range(200)]
     for record in records:
