@@ -74,7 +74,8 @@ class Draft:
         """Whether the view wants the session that the client has the id of to end, or to belong
         to nobody, also where it has seen nothing of it.
         """
-        return self.cleared or self.kept is not None or (self.disowned and self.subject is None)
+        disowned = self.disowned or self._settings.subject_key in self.data
+        return self.cleared or self.kept is not None or (disowned and self.subject is None)
 
     @property
     def begun_anew(self) -> bool:

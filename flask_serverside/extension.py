@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
@@ -82,7 +83,7 @@ class Session:
             raise ConfigurationError(key, settings.max_per_subject, "none", no_index(store))
         app.session_interface = ServerSideSessionInterface(store)
         app.extensions[NAME] = self
-        if "session" not in app.cli.commands:  # one of the application's own goes first
+        if "session" not in app.cli.commands:  # that may be one of the application's own
             app.cli.add_command(_Commands("session"))
 
     @property
@@ -164,23 +165,31 @@ class Session:
     def revoking(
         self, subject: Subject | None = None, keep_current: bool = False
     ) -> Iterator[str]:
-        """As :meth:`revoke_subject` and :meth:`revoke_all`, one session at each step: yields
-        its handle when it has ended, so that progress can be shown.
+        """As :meth:`revoke_subject` and :meth:`revoke_all`, a batch of sessions at a time:
+        yields the handle of each when it has ended, so that progress can be shown.
         """
-        ended = self._ending(subject, keep_current)
-        return (self._told(record).handle for record in ended)
+        return (r.handle for r in self._ending(subject, keep_current, self._told))
 
     def _revoke_all(self, subject: Subject | None, keep_current: bool) -> int:
-        """First all are ended, and then it is told: whoever listens may raise."""
-        ended = list(self._ending(subject, keep_current))
-        for record in ended:
-            self._told(record)
+        """First all are ended, and then it is told: whoever listens may raise. Those that have
+        ended are told of also if others could not be reached.
+        """
+        ended: list[Record] = []
+        try:
+            ended.extend(self._ending(subject, keep_current))
+        finally:
+            for record in ended:
+                self._told(record)
         return len(ended)
 
-    def _ending(self, subject: Subject | None, keep_current: bool) -> Iterator[Record]:
-        if not keep_current:
-            return self._indexed.end_all(_name(subject))
-        return self._indexed.end_all(_name(subject), _Family(self._current_and_heirs()))
+    def _ending(
+        self,
+        subject: Subject | None,
+        keep_current: bool,
+        told: Callable[[Record], object] = lambda record: None,
+    ) -> Iterator[Record]:
+        family = _Family(self._current_and_heirs() if keep_current else ())
+        return self._indexed.end_all(_name(subject), family, told)
 
     def ping(self) -> None:
         """Ask whether the store answers: one cheap trip, for a health endpoint.
@@ -214,8 +223,9 @@ class Session:
         """The same, and what another request may have made of it meanwhile."""
         if not has_request_context():
             raise RuntimeError("keep_current=True: there is no request that has a session.")
-        handle = self._current
-        while handle is not None:
+        handle, passed = self._current, set[str]()
+        while handle is not None and handle not in passed:
+            passed.add(handle)
             yield handle
             record = self._load(handle)
             handle = record and record.successor
@@ -234,9 +244,8 @@ class Session:
             log.warning("Session %s is left out: %s", handle, error)
             return None
 
-    def _told(self, record: Record) -> Record:
+    def _told(self, record: Record) -> None:
         tell(session_revoked, self._at_hand, record.handle, record.subject, reason="asked")
-        return record
 
 
 class _Family:

@@ -92,9 +92,10 @@ class Persistence:
         #: request: another one has set or cleared the cookie, and this one leaves it alone.
         self.dead = False
         self._tombstone: Record | None = None  # what is known of it then
-        #: The record of the id that the client has presented, if it has expired by the clock of
-        #: this machine, which may be ahead: for all others the session is alive.
-        self._expired: Record | None = None
+        #: The handle of the id that the client has presented, if this request can make nothing
+        #: of what is stored there, while others perhaps can: it has expired by the clock of
+        #: this machine, is encrypted with a key that it has not, or was given up a while ago.
+        self._presented: str | None = None
         self._dead_subject: str | None = None  # whose it was, if it was alive then
         self._sid: str | None = None
         self._known: Known | None = None
@@ -220,16 +221,17 @@ class Persistence:
         """Begin with what is stored under this id, if anything is."""
         now, record = self._vault.now(), self._vault.find(sid)
         if record is None:
-            return
-        if not record.alive(now):
+            pass
+        elif not record.alive(now):
             self._vault.reject("expired", record.handle)
-            self._expired = record
         elif record.ended and self._is_reused(record):
             self._reused(record)
         elif not self._take(sid, record) and record.ended and not self._vault.rejected:
             self._vault.reject("ended", record.handle, record.subject)
             if self._vault.began < record.seen + int(REMEMBERED * 1000):
                 self.dead, self._tombstone = True, record
+        if self._vault.rejected in ("expired", "undecodable", "ended") and not self.dead:
+            self._presented = handle_of(sid)
 
     def renew_cookie(self) -> None:
         """Send the client its id once more, signed anew."""
@@ -314,8 +316,6 @@ class Persistence:
             is undone if it cannot be stored.
         :param encoded: the data, if that is known.
         """
-        if self.draft.gives_up or self._move is not None:
-            self._end_expired()
         if self.late and self._former is not None and self._signs_out(self._former):
             self._stay(self._former)
         if self._known is not None and self._former is None:
@@ -343,6 +343,8 @@ class Persistence:
 
     def _save_first(self, change: Callable[[], object] | None) -> None:
         with self.draft.doing(change):
+            if self.draft.gives_up or self._move is not None:
+                self._end_presented()
             encoded = self.draft.encoded()
             if self.late and (encoded or self._former is not None):
                 self._warn_undeliverable()
@@ -554,7 +556,7 @@ class Persistence:
         """End the session now, under whatever id it goes on, and begin an empty one."""
         held = [known.record for known in (self._former, self._known) if known is not None]
         self._forget()
-        self._end_expired()
+        self._end_presented()
         if self._tombstone is not None:
             self._end(self._tombstone)
         for record in held:
@@ -569,10 +571,18 @@ class Persistence:
             self._tell(session_destroyed, record)
         return ended
 
-    def _end_expired(self) -> None:
-        """Have the id that was presented end for all, whatever this machine's clock says."""
-        expired, self._expired = self._expired, None
-        if expired is not None and self._end(expired):
+    def _end_presented(self) -> None:
+        """Have the id that was presented end for all, though this request cannot use it."""
+        handle, self._presented = self._presented, None
+        if handle is None:
+            return
+        try:
+            record = self._vault.call(self._vault.store.find, handle)
+        except SerializationError:  # what cannot be read is ended by removing it
+            ended = self._vault.call(self._vault.store.delete, handle)
+        else:
+            ended = record is not None and self._end(record)
+        if ended:
             self.cookie = Cookie(None)
 
     def _signs_out(self, former: Known) -> bool:

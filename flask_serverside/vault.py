@@ -75,8 +75,8 @@ class Vault:
         self.now = services.store.now
         #: When the request began.
         self.began = self.now()
-        #: Whether what the client has presented was not accepted.
-        self.rejected = False
+        #: Why what the client has presented was not accepted; empty: it was.
+        self.rejected = ""
 
     @property
     def failed(self) -> bool:
@@ -161,7 +161,7 @@ class Vault:
     # -- what is told
 
     def reject(self, reason: str, handle: str | None, subject: str | None = None) -> None:
-        self.rejected = True
+        self.rejected = reason
         tell(session_rejected, self._services.app, handle, subject, reason=reason)
 
     def _ignore(self, handle: object, error: SerializationError) -> None:

@@ -35,6 +35,7 @@ from flask_serverside.payload import Seal
 from flask_serverside.stores import Entry
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
+from flask_serverside.testing import Clock
 
 MakeApp = Callable[..., Flask]
 
@@ -686,3 +687,16 @@ def test_a_command_of_the_applications_own_goes_first() -> None:
 
     Session(app)
     assert app.test_cli_runner().invoke(args=["session"]).output == "mine\n"
+
+
+def test_several_are_not_ended_unasked_where_the_clock_is_ahead(app: Flask) -> None:
+    for _ in range(3):
+        stored(app, subject="ada")
+    clock = Clock()
+    clock.advance(10**8)
+    store_of(app).clock = clock
+    for whose in (["--subject", "ada"], ["--all"]):
+        asked = run(app, "revoke", *whose, typed="n\n")
+        assert "End 3 sessions?" in asked.stderr
+        assert asked.exit_code == 1
+    assert run(app, "revoke", "--subject", "ada", "--yes").stdout == "3 sessions ended.\n"

@@ -1,5 +1,5 @@
-"""A sign-out counts on a machine whose clock is ahead of the others': what has expired there is
-alive for them."""
+"""A sign-out counts on a machine that can make nothing of the session, while others can: its
+clock is ahead of theirs, it is given an old id, or it lacks a key."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from test_listing import sessions_of
 
 from flask_serverside import current_session
 from flask_serverside import session_destroyed
+from flask_serverside.stores import REMEMBERED
 from flask_serverside.testing import Clock
 
 MakeApp = Callable[..., Flask]
@@ -67,6 +68,27 @@ def add_endings(app: Flask) -> None:
         current_session.regenerate(keep=False)
         return ""
 
+    @app.get("/subject-is-none")
+    def subject_is_none() -> str:
+        session["_user_id"] = None
+        return ""
+
+    @app.get("/clear-in-atomic")
+    def clear_in_atomic() -> str:
+        current_session.atomic(lambda session: session.clear())
+        return ""
+
+    @app.get("/pop-in-atomic")
+    def pop_in_atomic() -> str:
+        current_session.atomic(lambda session: session.pop("_user_id", None))
+        return ""
+
+    @app.get("/clear-and-save")
+    def clear_and_save() -> str:
+        session.clear()
+        current_session.save()
+        return ""
+
     @app.get("/sign-in")
     def sign_in() -> str:
         session.clear()
@@ -91,6 +113,10 @@ def signed_in(app: Flask) -> tuple[FlaskClient, str]:
         "/clear-and-say-goodbye",
         "/regenerate",
         "/begin-with-nothing",
+        "/subject-is-none",
+        "/clear-in-atomic",
+        "/pop-in-atomic",
+        "/clear-and-save",
         "/sign-in",
     ],
 )
@@ -129,4 +155,61 @@ def test_a_session_is_revoked_by_its_handle_whatever_the_clock_says(
     handle = client.get("/handle").text
     with ahead.app_context():
         assert sessions_of(ahead).revoke(handle)
+    assert client.get("/read").json == {}
+
+
+@pytest.mark.parametrize("seconds", [0, REMEMBERED + 1, 2 * LIFETIME])
+@pytest.mark.parametrize("rotates", [False, True], ids=["regenerated", "rotated"])
+def test_who_signs_out_by_an_id_from_before_is_signed_out_under_the_new_one(
+    right: Flask,
+    ahead: Flask,
+    monkeypatch: pytest.MonkeyPatch,
+    rotates: bool,
+    seconds: float,
+) -> None:
+    for app in (right, ahead):
+        app.config.update(SESSION_ROTATION_INTERVAL=60 if rotates else None)
+        app.config.update(SESSION_ROTATION_GRACE=40, SECRET_KEY="read anew")
+    client, cookie = signed_in(right)
+    if rotates:
+        clock = Clock()
+        clock.advance(61)
+        monkeypatch.setattr(store_of(right), "clock", clock)
+        client.get("/read")
+    else:
+        client.get("/regenerate")
+    assert client.get_cookie("session").value != cookie  # type: ignore[union-attr]
+    clock = Clock()
+    clock.advance(seconds)
+    store_of(ahead).clock = clock
+    late = ahead.test_client()
+    late.set_cookie("session", cookie)
+    assert late.get("/destroy").status_code == 200
+    assert client.get("/read").json == {}
+
+
+def test_a_session_is_revoked_by_its_handle_from_before_whatever_the_clock_says(
+    right: Flask, ahead: Flask
+) -> None:
+    client, _ = signed_in(right)
+    handle = client.get("/handle").text
+    client.get("/regenerate")
+    with ahead.app_context():
+        assert sessions_of(ahead).revoke(handle)
+    assert client.get("/read").json == {}
+
+
+def test_a_machine_without_the_key_ends_what_it_cannot_read(
+    make_app: MakeApp, shared_backend: Running
+) -> None:
+    """As while a new encryption key is rolled out."""
+    first, second = (
+        make_app(shared_backend, SESSION_ENCRYPTION_KEYS=[letter * 43 + "="]) for letter in "km"
+    )
+    client, cookie = signed_in(first)
+    other = second.test_client()
+    other.set_cookie("session", cookie)
+    assert other.get("/read").json == {}
+    assert client.get("/read").json == {"_user_id": "ada", "cart": "full"}
+    assert other.get("/destroy").status_code == 200
     assert client.get("/read").json == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from datetime import timedelta
@@ -30,8 +31,10 @@ from flask_serverside import NotSupported
 from flask_serverside import Session
 from flask_serverside import session_revoked
 from flask_serverside import SessionInfo
+from flask_serverside import StoreUnavailable
 from flask_serverside.testing import at_once
 from flask_serverside.testing import Clock
+from flask_serverside.testing import new_record
 
 MakeApp = Callable[..., Flask]
 
@@ -521,3 +524,111 @@ def test_damage_hides_no_other_session(
     assert (before.get("/read").json, after.get("/read").json) == ({}, {})
     sessions.revoke(handle_of(damaged))
     assert sessions.get(handle_of(damaged)) is None
+
+
+def test_a_session_that_moves_all_the_time_is_ended(
+    indexed_backend: Running, ada: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store: Any = indexed_backend.make_store()
+    current = new_record(store, subject=ada)
+    store.create(current)
+    end_many, moves = store._end_many, [1, 2, 3, 4, 5]
+
+    def moved_before(handles: list[str], subject: str | None) -> list[str]:
+        nonlocal current
+        if current.handle in handles and moves:
+            moves.pop()
+            old, current = current, new_record(store, subject=ada)
+            store.create(current)
+            assert store.replace(old.tombstone(store.now(), 30, current.handle))
+        return list(end_many(handles, subject))
+
+    monkeypatch.setattr(store, "_end_many", moved_before)
+    list(store.end_all(ada))
+    assert store.count(ada) == 0
+    store.close()
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_nobody_outruns_a_revocation(
+    make_app: MakeApp, indexed_backend: Running, ada: str, everybody: bool
+) -> None:
+    """Nothing is held up here: clients that change their ids as fast as they can."""
+    app = make_app(indexed_backend)
+    sessions = sessions_of(app)
+    for _ in range(5):
+        clients, done = [signed_in(app, ada) for _ in range(4)], threading.Event()
+
+        def work(number: int, clients: Any = clients, done: Any = done) -> None:
+            if number < 4:
+                while not done.is_set():
+                    clients[number].get("/regenerate")
+                return
+            try:
+                with app.app_context():
+                    sessions.revoke_all() if everybody else sessions.revoke_subject(ada)
+            finally:
+                done.set()
+
+        at_once(5, work)
+        assert [client.get("/read").json for client in clients] == [{}] * 4
+
+
+def test_those_that_have_ended_are_told_of_though_others_could_not_be_reached(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    store: Any = store_of(app)
+    monkeypatch.setattr(store, "BATCH", 2)
+    for _ in range(6):
+        signed_in(app, "ada")
+    end_many, calls = store._end_many, []
+
+    def fail_once(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise StoreUnavailable("no answer")
+        return end_many(*arguments)
+
+    monkeypatch.setattr(store, "_end_many", fail_once)
+
+    def revoke() -> None:
+        with app.app_context(), pytest.raises(StoreUnavailable):
+            sessions_of(app).revoke_subject("ada")
+
+    assert len(heard(session_revoked, revoke)) == 4
+    assert store.count("ada") == 2
+
+
+def test_who_takes_no_more_of_them_has_been_told_of_all_that_have_ended(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    for _ in range(20):
+        signed_in(app, "ada")
+
+    def begin_to_revoke() -> None:
+        with app.app_context():
+            steps: Any = sessions_of(app).revoking("ada")
+            next(steps)
+            steps.close()
+
+    told = heard(session_revoked, begin_to_revoke)
+    store: Any = store_of(app)
+    assert len(told) == 20 - store.count("ada")
+
+
+def test_the_current_session_is_looked_for_once_though_ids_lead_in_a_circle(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    store: Any = store_of(app)
+
+    @app.get("/end-others")
+    def end_others() -> str:
+        assert session["_user_id"] == "ada"
+        handle = session.stored_handle
+        store._stored[handle] = store._stored[handle].tombstone(store.now(), 60, handle)
+        return str(sessions_of(app).revoke_subject("ada", keep_current=True))
+
+    assert signed_in(app, "ada").get("/end-others").text == "0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from flask_serverside import SerializationError
 from flask_serverside import StoreError
 from flask_serverside import StoreUnavailable
 from flask_serverside.merge import merge
+from flask_serverside.stores import Entry
+from flask_serverside.stores import IndexedStore
 from flask_serverside.stores import Record
 from flask_serverside.stores.memory import MemoryStore
 from flask_serverside.testing import Clock
@@ -187,6 +190,183 @@ def test_only_this_packages_errors_come_out() -> None:
     with pytest.raises(StoreUnavailable) as error:
         store.load("x")
     assert len(str(error.value)) < 400
+
+
+def test_a_replace_that_took_effect_is_known_by_what_stands_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if the session was touched in between: what is done once is not done twice."""
+    store = Shaky([])
+    record = new_record(store)
+    store.create(record)
+    mine = saved_again(record, b"mine")
+    replace = store._replace
+
+    def answer_lost(record: Record) -> Record | None:
+        monkeypatch.setattr(store, "_replace", replace)
+        assert replace(record._replace(seen=record.seen + 1, expires=record.expires + 1))
+        raise Dropped("closed")
+
+    monkeypatch.setattr(store, "_replace", answer_lost)
+    assert store.replace(mine) is mine
+
+
+def test_a_replace_of_which_nobody_knows_is_no_conflict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody has saved on top of it: a conflict would have it done again."""
+    store = Shaky([])
+    record = new_record(store)
+    store.create(record)
+    replace = store._replace
+
+    def answer_lost(record: Record) -> Record | None:
+        monkeypatch.setattr(store, "_replace", replace)
+        assert replace(record)
+        assert replace(saved_again(record, b"theirs"))
+        raise Dropped("closed")
+
+    monkeypatch.setattr(store, "_replace", answer_lost)
+    with pytest.raises(StoreUnavailable, match="nobody knows"):
+        store.replace(saved_again(record, b"mine"))
+
+
+@pytest.mark.parametrize("remembered", [0.0, 30.0])
+def test_ending_a_session_says_that_there_was_one_if_the_answer_was_lost(
+    remembered: float,
+) -> None:
+    store = Shaky([])
+    record = new_record(store)
+    store.create(record)
+    store.failures = [Dropped("closed")]
+    assert store.end(record, remembered)
+    standing = store.load(record.handle)
+    assert standing is None if not remembered else standing is not None and standing.ended
+
+
+def test_ending_follows_a_session_that_a_machine_with_the_right_time_has_moved() -> None:
+    right = MemoryStore()
+    ahead = MemoryStore(clock=lambda: right.clock() + 1e6)
+    ahead.__dict__.update({k: v for k, v in right.__dict__.items() if k != "clock"})
+    old, new = new_record(right), new_record(right)
+    right.create(old)
+    found = ahead.find(old.handle)
+    assert found is not None
+    right.create(new)
+    assert right.replace(old.tombstone(right.now(), 60, new.handle))
+    assert ahead.end(found, 0)
+    assert right.load(new.handle) is None
+
+
+def test_many_that_ended_before_the_answer_was_lost_are_told_of() -> None:
+    store = Shaky([])
+    for _ in range(3):
+        store.create(new_record(store, subject="ada"))
+    store.failures = [None, None, Dropped("closed")]  # handles, entries, end_many
+    assert len(list(store.end_all("ada"))) == 3
+    assert store.count("ada") == 0
+
+
+class OneByOne(MemoryStore):
+    """A store that does no batches, on a server that is far away."""
+
+    unavailable = (TimeoutError,)
+    _entries = IndexedStore._entries
+    _end_many = IndexedStore._end_many
+
+    def _trip(self) -> None:
+        if self.limit.over:
+            raise TimeoutError
+        self.limit._ends -= 0.005  # as if it had taken so long
+
+    def _load(self, handle: str) -> Record | None:
+        self._trip()
+        return super()._load(handle)
+
+    def _delete(self, handle: str) -> bool:
+        self._trip()
+        return super()._delete(handle)
+
+
+def test_a_store_that_does_batches_one_by_one_can_end_them() -> None:
+    store = OneByOne(timeout=1.0)
+    for _ in range(500):
+        store.create(new_record(store, subject="ada"))
+    assert len(list(store.end_all("ada"))) == 500
+    assert store.count("ada") == 0
+
+
+def test_an_answer_about_handles_that_nobody_asked_for_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    store.create(new_record(store, subject="ada"))
+    monkeypatch.setattr(store, "_end_many", lambda handles, subject: ["0" * 64])
+    assert len(list(store.end_all("ada"))) == 1
+    monkeypatch.setattr(store, "_entries", lambda handles: [Entry.of(new_record(store))])
+    assert list(store.entries()) == []
+
+
+def test_a_long_chain_of_ids_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    chain = [new_record(store, subject="ada") for _ in range(1500)]
+    for record in chain:
+        store.create(record)
+    for old, new in pairwise(chain):
+        store.replace(old.tombstone(store.now(), 60, new.handle))
+    monkeypatch.setattr(store, "_handles", lambda *_: ([chain[0].handle], None))
+    assert [entry.record for entry in store.entries("ada")] == [chain[-1]]
+    assert list(store.end_all("ada")) == [chain[-1]]
+
+
+def test_ids_that_lead_in_a_circle_are_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    records = [new_record(store, subject="ada") for _ in range(3)]
+    for record in records:
+        store.create(record)
+    for old, new in pairwise([*records, records[0]]):
+        store.replace(old.tombstone(store.now(), 60, new.handle))
+    monkeypatch.setattr(store, "_handles", lambda *_: ([records[0].handle], None))
+    assert list(store.entries("ada")) == list(store.end_all("ada")) == []
+    assert not store.end(records[0])
+
+
+def test_a_list_gives_up_when_one_batch_after_the_other_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    monkeypatch.setattr(store, "BATCH", 1)
+    for _ in range(10):
+        store.create(new_record(store))
+    asked = []
+
+    def fail(handles: list[str]) -> list[Entry]:
+        asked.append(handles)
+        raise StoreUnavailable("no answer")
+
+    monkeypatch.setattr(store, "_entries", fail)
+    with pytest.raises(StoreUnavailable):
+        list(store.entries())
+    assert len(asked) == 3
+
+
+def test_a_store_is_empty_if_no_page_names_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    assert store.is_empty()
+    pages = iter([([], 1), ([], 2), (["a"], None)])
+    monkeypatch.setattr(store, "_handles", lambda *_: next(pages))
+    assert not store.is_empty()
+
+
+def test_a_purge_in_a_child_waits_for_no_lock_of_the_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryStore()
+    store.create(new_record(store, lifetime=1))
+    store._lock.acquire()  # by a thread that is not there in the child
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    monkeypatch.setattr(store, "clock", lambda: 1e11)
+    assert store.purge() == 1
 
 
 class Confused(MemoryStore):

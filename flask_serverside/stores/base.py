@@ -1,6 +1,6 @@
 """The store contract, and all that the backends share.
 
-A backend subclasses :class:`Store` and writes the six primitives whose names begin with
+A backend subclasses :class:`Store` and writes the five primitives whose names begin with
 an underscore, in its server's own idiom. The public methods around them keep the promises
 that do not depend on the server: expiry is checked on every read, sizes before every
 write, and only this package's errors come out.
@@ -20,6 +20,7 @@ from typing import Unpack
 
 from ..errors import SerializationError
 from ..errors import SessionTooLarge
+from ..errors import StoreUnavailable
 from .examination import Examination
 from .operations import Operations
 from .operations import OutOfStep
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 #: Seconds for which an id that was destroyed, emptied or regenerated away is remembered. A
 #: request that was sent before and arrives within that time leaves the cookie alone.
 REMEMBERED = 30.0
+
+#: Seconds for which a tombstone stands that is to be deleted: a second try has to find it.
+_DELETING = 10.0
 
 #: Conditional writes tried against other writers before giving up. One writer always gets
 #: through, so this many are only needed when very many are at it.
@@ -116,10 +120,8 @@ class Store(Operations, ABC):
         if record.expires <= record.seen:
             return None
         now = self.now()
-        standing = self._call(self._replace_named, record, again=self._replace_again)
-        if standing is None or standing is record:
-            return standing
-        return _alive(standing.checked(), now)
+        standing = self._replaced(record)
+        return standing if standing is record else _alive(standing, now)
 
     def touch(self, record: Record) -> bool:
         """Give the stored record the ``seen`` and ``expires`` of this one, nothing else.
@@ -147,28 +149,31 @@ class Store(Operations, ABC):
         standing: Record | None = record
         attempts, passed = 0, set()
         while standing is not None:
-            record = standing
-            handle = record.successor or record.handle
+            record, handle = standing, standing.handle
             try:
                 if record.ended:
-                    passed.add(record.handle)
-                    if handle in passed:
+                    if record.successor is None or record.successor in passed:
                         return False
-                    standing = self.load(handle)
+                    handle = record.successor
+                    passed.add(handle)
+                    standing = self.find(handle)
                     if standing is not None and standing.subject != record.subject:
                         return False
                 elif attempts == ATTEMPTS:
                     return self.delete(handle)
                 else:
                     attempts += 1
-                    tombstone = record.tombstone(self.now(), remembered)
-                    standing = self.replace(tombstone)
+                    # If it has expired by this machine's clock only, others are to see that it
+                    # has ended: so it does a moment before.
+                    now = min(self.now(), record.expires - 1)
+                    tombstone = record.tombstone(now, remembered or _DELETING)
+                    standing = self._replaced(tombstone)
                     if standing is tombstone:
                         if not remembered:
                             self.delete(handle)
                         return True
-                    if standing is None:  # or it has expired, by this machine's clock only
-                        return self.delete(handle)
+                    if standing is None:  # or it has expired by then: it was touched, or moved
+                        standing = self.find(handle)
             except SerializationError:  # what cannot be read is ended by removing it
                 return self.delete(handle)
         return False
@@ -240,8 +245,17 @@ class Store(Operations, ABC):
 
     def _replace_again(self, record: Record) -> Record | None:
         standing = self._replace_named(record)
-        # Our own first try, if it is the same to the byte and the millisecond.
-        return record if standing is not None and _same(standing, record) else standing
+        if standing is None or standing is record or standing.ended:
+            return standing
+        if standing.version > record.version:
+            # Others have saved on top of our first try, or of somebody else's save: to go on
+            # as after a conflict could do twice what is to be done once.
+            raise StoreUnavailable(
+                f"Session {record.handle} was saved by others while the connection was lost: "
+                "nobody knows whether what this request changed is stored."
+            )
+        # Our own first try, if it is the same to the byte; it may have been touched since.
+        return record if _same(standing, record) else standing
 
     def _delete_again(self, handle: str) -> bool:
         self._delete(handle)
@@ -253,6 +267,10 @@ class Store(Operations, ABC):
 
     def _load_named(self, handle: str) -> Record | None:
         return _about(handle, self._load(handle))
+
+    def _replaced(self, record: Record) -> Record | None:
+        standing = self._call(self._replace_named, record, again=self._replace_again)
+        return standing if standing is record else standing and standing.checked()
 
     def _replace_named(self, record: Record) -> Record | None:
         return _about(record.handle, self._replace(record))
@@ -269,4 +287,11 @@ def _about(handle: str, record: Record | None) -> Record | None:
 
 
 def _same(standing: Record, record: Record) -> bool:
-    return standing._replace(token=None) == record._replace(token=None)
+    """Whether one is what was stored as the other, touches aside. Of two requests that make the
+    same bytes of the same version each is taken for the other, which only encryption prevents.
+    """
+    return _but_for_touches(standing) == _but_for_touches(record)
+
+
+def _but_for_touches(record: Record) -> Record:
+    return record._replace(seen=0, expires=0, token=None)

@@ -19,9 +19,11 @@ from .record import Record
 
 T = TypeVar("T")
 
-#: How often sessions are gone through to end them, at most. One that is given another handle
-#: meanwhile may be missed, and is met the next time.
-_PASSES = 4
+#: How often sessions are gone through to end them, at most: until none is met that is to end.
+#: Where others begin all the time that is never.
+_PASSES = 8
+#: Milliseconds for which a tombstone is young, by a clock that may differ.
+_RECENT = 600_000
 #: Batches that may fail one after the other before the rest is given up.
 _FAILURES = 3
 #: Pages that are looked at to know whether there is any session.
@@ -36,27 +38,34 @@ class IndexedStore(Store):
     lack one that is. Two more, :meth:`_entries` and :meth:`_end_many`, work as they are, one
     session at a time; a store replaces them where its server does a batch in one trip.
 
-    Nothing here fetches payloads, however many sessions there are and however large. Each
-    batch has a time limit of its own. After one that has failed the next has its turn, and
-    :exc:`StoreUnavailable` is raised in the end.
+    No payload is fetched by a store that does so, however many sessions there are and however
+    large. Each batch has a time limit of its own. After one that has failed the next has its
+    turn, and :exc:`StoreUnavailable` is raised in the end.
     """
 
     #: Sessions that are looked at, or ended, in one trip.
     BATCH = 500
 
-    def entries(self, subject: str | None = None, beginning: str = "") -> Iterator[Entry]:
+    def entries(
+        self, subject: str | None = None, beginning: str = "", expired: bool = False
+    ) -> Iterator[Entry]:
         """The sessions that are alive, in no particular order, a batch of them at a time.
 
         :param subject: only those of this subject, at a cost that depends on their number.
         :param beginning: only those whose handle begins with these characters.
+        :param expired: also those that have expired by this machine's clock.
         """
         now, given = self.now(), set[str]()
-        for entry in self._in_batches(subject, beginning, self._read):
+
+        def listed(handles: list[str]) -> Iterator[Entry]:
+            for found in self._with_successors(handles, lambda record: subject is not None):
+                yield from found
+
+        for entry in self._in_batches(subject, beginning, listed):
             record = entry.record
-            if record.ended and subject is not None:
-                for moved in self._moved_to(record):
-                    entry, record = moved, moved.record
-            if record.ended or not record.alive(now) or subject not in (None, record.subject):
+            if record.ended or subject not in (None, record.subject):
+                continue
+            if not (expired or record.alive(now)):
                 continue
             if subject is not None:
                 if record.handle in given:
@@ -65,7 +74,7 @@ class IndexedStore(Store):
             yield entry
 
     def is_empty(self) -> bool:
-        """Whether no session was found in the first pages, expired or not."""
+        """Whether there is no session, expired or not. If that takes long to say: no."""
         after = None
         for _ in range(_PAGES):
             page, after = self._call(self._handles, None, "", after)
@@ -73,7 +82,7 @@ class IndexedStore(Store):
                 return False
             if after is None:
                 return True
-        return True
+        return False
 
     def count(self, subject: str | None = None) -> int:
         """How many sessions are alive."""
@@ -83,43 +92,79 @@ class IndexedStore(Store):
         self,
         subject: str | None = None,
         spared: Callable[[Record], bool] = lambda record: False,
+        told: Callable[[Record], object] = lambda record: None,
     ) -> Iterator[Record]:
         """End all sessions, or those of one subject, also those that are given another handle
         meanwhile. Yields the record of each one when it has ended, without the payload.
 
         :param spared: whether one goes on.
+        :param told: called with each one of a batch that has ended before any is yielded:
+            whoever takes no more of them has heard of all.
         """
-        followed: set[str] = set()
-
-        def end(handles: list[str]) -> Iterator[Record]:
-            # Whether they have expired is not asked: this machine's clock may be ahead.
-            found = [entry.record for entry in self._read(handles)]
-            chosen = {
-                record.handle: record
-                for record in found
-                if not record.ended and subject in (None, record.subject) and not spared(record)
-            }
-            if chosen:
-                gone = self._call(
-                    self._end_many, [*chosen], subject, again=self._end_many_again
-                )
-                for handle in gone:
-                    yield chosen[handle]
-            # A session that was moved since the index named it. To go through all means to
-            # meet all tombstones, which may be many: what they lead to is met by itself.
-            moved = {r.successor for r in found if r.ended and r.successor and subject}
-            if moved := moved - followed:
-                followed.update(moved)
-                yield from end([*moved])
-
+        end = self._ending(subject, spared)
         for number in range(_PASSES):
-            ended = False
-            followed.clear()
-            for record in self._in_batches(subject, "", end):
-                ended = True
-                yield record
-            if number and not ended:
+            met = False
+            for ended in self._in_batches(subject, "", end):
+                met = True
+                for record in ended:
+                    told(record)
+                yield from ended
+            if number and not met:
                 return
+
+    def _ending(
+        self, subject: str | None, spared: Callable[[Record], bool]
+    ) -> Callable[[list[str]], Iterator[list[Record]]]:
+        """What ends the sessions that a batch names. Gives nothing where there are none."""
+
+        def end(handles: list[str]) -> Iterator[list[Record]]:
+            for found in self._with_successors(handles, self._follows(subject)):
+                # Whether they have expired is not asked: this machine's clock may be ahead.
+                chosen = {
+                    record.handle: record
+                    for record, _ in found
+                    if not record.ended
+                    and subject in (None, record.subject)
+                    and not spared(record)
+                }
+                if chosen:
+                    yield self._end_these(chosen, subject)
+
+        return end
+
+    def _end_these(self, chosen: dict[str, Record], subject: str | None) -> list[Record]:
+        gone = set(self._call(self._end_many, [*chosen], subject, again=self._end_many_again))
+        # Those that were given another handle a moment ago are followed there one by one, or
+        # else a client that does so all the time would never be met.
+        return [
+            record
+            for handle, record in chosen.items()
+            if handle in gone or self.end(record, remembered=0)
+        ]
+
+    def _follows(self, subject: str | None) -> Callable[[Record], bool]:
+        """Whether to look where a tombstone leads. An index of a subject names only those of
+        sessions that were moved since it was asked. To go through all is to meet all
+        tombstones, which may be many: what the older ones lead to is met by itself.
+        """
+        since = self.now() - _RECENT
+        return lambda record: subject is not None or record.seen >= since
+
+    def _with_successors(
+        self, handles: list[str], follows: Callable[[Record], bool]
+    ) -> Iterator[list[Entry]]:
+        """What stands under these handles, then what the tombstones among them lead to."""
+        passed = {*handles}
+        while handles:
+            found = self._read(handles)
+            yield found
+            moved = {
+                record.successor
+                for record, _ in found
+                if record.ended and record.successor and follows(record)
+            }
+            handles = [*(moved - passed)]
+            passed |= moved
 
     @abstractmethod
     def _handles(
@@ -134,7 +179,8 @@ class IndexedStore(Store):
 
     def _entries(self, handles: list[str]) -> list[Entry]:
         """What stands under these handles, expired, ended or not, in any order."""
-        loaded = (self._legible(self._load, handle) for handle in handles)
+        # Each is an operation of its own, with a time limit of its own.
+        loaded = (self._legible(self._call, self._load, handle) for handle in handles)
         return [Entry.of(record) for some in loaded for record in some]
 
     def _end_many(self, handles: list[str], subject: str | None) -> list[str]:
@@ -144,9 +190,9 @@ class IndexedStore(Store):
         return [
             record.handle
             for handle in handles
-            for record in self._legible(self._load, handle)
+            for record in self._legible(self._call, self._load, handle)
             if not record.ended and subject in (None, record.subject)
-            if self._delete(handle)
+            if self._call(self._delete, handle)
         ]
 
     def _end_many_again(self, handles: list[str], subject: str | None) -> list[str]:
@@ -182,18 +228,6 @@ class IndexedStore(Store):
         asked = {*handles}
         found = self._call(self._entries, handles)
         return [entry for entry in found if entry.record.handle in asked]
-
-    def _moved_to(self, record: Record) -> Iterator[Entry]:
-        """The session that this tombstone leads to, if it does, and that can be read."""
-        passed: set[str] = set()
-        while record.ended and record.successor and record.successor not in passed:
-            passed.add(record.successor)
-            found = self._read([record.successor])
-            if not found:
-                return
-            record = found[0].record
-            if not record.ended:
-                yield found[0]
 
     def _legible(self, read: Callable[..., Record | None], *arguments: Any) -> Iterator[Record]:
         """The record that is read, if there is one that can be."""

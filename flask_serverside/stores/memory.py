@@ -64,10 +64,13 @@ class MemoryStore(IndexedStore):
     def purge(self) -> int:
         total, now = 0, self.now()
         while self._queue and self._queue[0][0] <= now:
-            with self._lock:
-                total += self._sweep(self._PURGE_BATCH)
+            total += self._call(self._purge_batch)
             time.sleep(0)  # else whoever waits for the lock finds it taken again
         return total
+
+    def _purge_batch(self) -> int:
+        with self._lock:
+            return self._sweep(self._PURGE_BATCH)
 
     def reset(self) -> None:
         self._lock = threading.Lock()

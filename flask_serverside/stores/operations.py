@@ -101,23 +101,35 @@ class Operations:
             self._begin_in_child()
         self.limit.start(self.timeout)
         try:
-            try:
-                done = primitive(*arguments)
-            except self._errors as error:
-                if self._meaning(error) is not Fault.STALE or self.limit.over:
-                    raise
-                done = self._second_try(again or primitive, *arguments)
+            done = self._tried(primitive, again or primitive, *arguments)
         except self._errors as error:
             raise self._translated(error) from error
         if self._outage.told:
             self._outage.over()
         return done
 
+    def _tried(
+        self, primitive: Callable[..., T], again: Callable[..., T], *arguments: Any
+    ) -> T:
+        try:
+            return primitive(*arguments)
+        except self._errors as error:
+            if self._meaning(error) is not Fault.STALE:
+                raise
+            self._reconnect()
+            if self.limit.over:
+                raise
+        return self._second_try(again, *arguments)
+
     def _second_try(self, primitive: Callable[..., T], *arguments: Any) -> T:
         try:
             return primitive(*arguments)
         except OutOfStep as error:  # on a new connection, too: that is what stands there
             raise SerializationError(str(error)) from None
+        except self._errors as error:
+            if self._meaning(error) is Fault.STALE:
+                self._reconnect()
+            raise
 
     def _begin_in_child(self) -> None:
         """Not every server that forks runs ``os.register_at_fork`` hooks: uWSGI does not."""
@@ -130,11 +142,7 @@ class Operations:
                 self._process = process
 
     def _meaning(self, error: Exception) -> Fault:
-        """The same as :meth:`_fault`. A stale connection is dropped right away."""
-        fault = Fault.STALE if isinstance(error, OutOfStep) else self._fault(error)
-        if fault is Fault.STALE:
-            self._reconnect()
-        return fault
+        return Fault.STALE if isinstance(error, OutOfStep) else self._fault(error)
 
     def _translated(self, error: Exception) -> StoreError:
         if self._meaning(error) is Fault.REFUSED:
