@@ -263,7 +263,17 @@ class SQLAlchemyStore(IndexedStore):
 
     def _touch(self, record: Record) -> bool:
         times = {"seen": record.seen, "expires": record.expires}
-        return self._update(record, record.version, times)
+        return self._update(record, record.version, times) or self._stood(record)
+
+    def _stood(self, record: Record) -> bool:
+        """Whether the row had these times before. MySQL and MariaDB count only the rows that
+        have changed, unless the driver asks for more: SQLAlchemy does, a ``creator`` may not.
+        """
+        if self._engine.dialect.name not in ("mysql", "mariadb"):
+            return False
+        standing = self._load(record.handle)
+        marks = [(r.version, r.seen, r.expires) for r in (standing, record) if r is not None]
+        return marks == [marks[-1]] * 2
 
     def _delete(self, handle: str) -> bool:
         return self._change(self._statements.delete, {"of": handle}) == 1

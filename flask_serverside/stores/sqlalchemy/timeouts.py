@@ -175,7 +175,8 @@ def _impatient_pymysql(pymysql: Any, limit: TimeLimit) -> Any:
                 text = f"Can't connect to MySQL server on {self.host!r} ({error})"
                 raise pymysql.err.OperationalError(_CANNOT_CONNECT, text) from error
             except RuntimeError as error:  # a library that the login needs
-                raise pymysql.err.OperationalError(_CANNOT_LOG_IN, str(error)) from error
+                text = f"{error}: pip install 'pymysql[rsa]', or connect with TLS"
+                raise pymysql.err.OperationalError(_CANNOT_LOG_IN, text) from error
 
         def _read_bytes(self, size: int) -> bytes:
             try:
