@@ -195,15 +195,19 @@ class MongoDBStore(IndexedStore):
             return [entry for document in found for entry in _legible(document)]
 
     def _end_many(self, handles: list[str], subject: str | None) -> list[str]:
+        chosen = self._named(documents.ending(handles, subject))
         with self._sessions() as sessions:
-            done = sessions.delete_many(documents.ending(handles, subject))
-        if done.deleted_count == len(handles):
-            return handles
-        # The others have ended just now, or by our own first try, or are to stay.
+            done = sessions.delete_many(documents.ending(chosen, subject))
+        if done.deleted_count == len(chosen):
+            return chosen
+        # The server does not say which: one was saved as another's, moved or ended meanwhile.
+        left = {*self._named({"_id": {"$in": chosen}})}
+        return [handle for handle in chosen if handle not in left]
+
+    def _named(self, asked: dict[str, Any]) -> list[str]:
         with self._sessions() as sessions:
-            found = sessions.find({"_id": {"$in": handles}}, {"_id": 1})
-            left = {document["_id"] for document in found.batch_size(len(handles) + 1)}
-        return [handle for handle in handles if handle not in left]
+            found = sessions.find(asked, {"_id": 1}).batch_size(self.PAGE)
+            return [document["_id"] for document in found]
 
     def _examine(self) -> Examination:
         with self._limited():
