@@ -60,9 +60,9 @@ class PackedStore(Store):
     def from_app(cls, app: Flask, **options: Any) -> Self:
         return cls()
 
-    def _call(self, primitive: Callable[..., Any], *arguments: Any) -> Any:
-        self.trips.append(primitive.__name__)
-        return super()._call(primitive, *arguments)
+    def _call(self, primitive: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        self.trips.append(primitive.__name__.removesuffix("_named"))
+        return super()._call(primitive, *arguments, **options)
 
     def _create(self, record: Record) -> bool:
         if self._standing(record) is not None:

@@ -172,8 +172,10 @@ class Store(Operations, ABC):
                         if not remembered:
                             self.delete(handle)
                         return True
-                    if standing is None:  # or it has expired by then: it was touched, or moved
+                    if standing is None:  # or it had expired by then: it was moved, perhaps
                         standing = self.find(handle)
+                        if standing is not None and standing.version == record.version:
+                            return self.delete(handle)
             except SerializationError:  # what cannot be read is ended by removing it
                 return self.delete(handle)
         return False
