@@ -85,6 +85,11 @@ class Connections:
             return True
         return self.client.topology_description.has_writable_server()
 
+    def problems(self) -> list[object]:
+        """Why the driver has not reached each of the servers that it knows, or ``None``."""
+        servers = self.client.topology_description.server_descriptions().values()
+        return [server.error for server in servers]
+
     def leave_demoted(self) -> bool:
         """Use new connections if one address was asked for and no other: the server there takes
         no writes any more, and the address may lead to another by now. Where PyMongo knows the

@@ -14,6 +14,7 @@ from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge
 from pymongo.errors import DuplicateKeyError
 from pymongo.errors import PyMongoError
+from pymongo.errors import ServerSelectionTimeoutError
 from pymongo.read_preferences import ReadPreference
 
 from ... import values
@@ -112,6 +113,11 @@ class MongoDBStore(IndexedStore):
     def _fault(self, error: Exception) -> Fault:
         if faults.demoted(error) and self._connections.leave_demoted():
             self._open()
+        if faults.untrusted(error):
+            # One of several servers that is merely down may be back, and be the primary.
+            looked = isinstance(error, ServerSelectionTimeoutError)
+            if not looked or all(map(faults.untrusted, self._connections.problems())):
+                return Fault.REFUSED
         return faults.fault(error)
 
     def _advice(self, error: Exception) -> str:

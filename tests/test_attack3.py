@@ -1,0 +1,127 @@
+"""Found by attacking MongoDB and Memcached. Each test names the property it holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import Memcached
+from servers import MongoDB
+from servers import Server
+from tls import make_certificate
+
+from flask_serverside import StoreError
+from flask_serverside import StoreUnavailable
+from flask_serverside.testing import new_record
+
+mongo = pytest.mark.group("mongo")
+memcached = pytest.mark.group("memcached")
+
+
+@pytest.fixture
+def url(server: Callable[[str], Server]) -> str:
+    found = server("mongodb")
+    assert isinstance(found, MongoDB)
+    return found.url
+
+
+@pytest.fixture
+def address(server: Callable[[str], Server]) -> str:
+    found = server("memcached")
+    assert isinstance(found, Memcached)
+    return found.url
+
+
+MADE: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while MADE:
+        MADE.pop().close()
+
+
+def mongodb(url: Any, **options: Any) -> Any:
+    from flask_serverside.stores.mongodb import MongoDBStore
+
+    MADE.append(MongoDBStore(url, **options))
+    return MADE[-1]
+
+
+def cache(servers: Any, **options: Any) -> Any:
+    from flask_serverside.stores.memcached import MemcachedStore
+
+    MADE.append(MemcachedStore(servers, **options))
+    return MADE[-1]
+
+
+class Encrypted(MongoDB):
+    """Speaks TLS only, and wants a certificate of each client."""
+
+    name = "mongodb-tls"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.certificate = make_certificate(folder)
+        both = self.certificate.read_bytes() + (folder / "server.key").read_bytes()
+        self.pair = folder / "pair.pem"
+        self.pair.write_bytes(both)
+
+    def command(self, folder: Path) -> list[str]:
+        files = [
+            "--tlsCertificateKeyFile",
+            str(self.pair),
+            "--tlsCAFile",
+            str(self.certificate),
+        ]
+        command = super().command(folder)
+        command[command.index("--bind_ip") + 1] = "127.0.0.1,127.0.0.2"
+        return [*command, "--tlsMode", "requireTLS", *files]
+
+
+@pytest.fixture(scope="module")
+def encrypted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Encrypted]:
+    from conftest import get_server
+
+    get_server(request, "mongodb")
+    mongod = Encrypted(tmp_path_factory.mktemp("tls"))
+    mongod.start()
+    yield mongod
+    mongod.stop()
+
+
+@mongo
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("wrong", ["authority", "name"])
+def test_a_certificate_that_is_not_trusted_is_no_outage(
+    encrypted: Encrypted, wrong: str, given: bool
+) -> None:
+    import pymongo
+
+    host = "127.0.0.2" if wrong == "name" else "127.0.0.1"
+    where = f"mongodb://{host}:{encrypted.port}/?tls=true"
+    where += f"&tlsCertificateKeyFile={encrypted.pair}"
+    if wrong != "authority":
+        where += f"&tlsCAFile={encrypted.certificate}"
+    if given:
+        MADE.append(pymongo.MongoClient(where))
+    store = mongodb(MADE[-1] if given else where)
+    began = time.monotonic()
+    with pytest.raises(StoreError, match="tlsCAFile in SESSION_MONGODB") as told:
+        store.ping()
+    assert not isinstance(told.value, StoreUnavailable)
+    assert time.monotonic() - began < 2.3
+
+
+@mongo
+def test_a_certificate_that_is_trusted_works(encrypted: Encrypted) -> None:
+    files = f"tlsCAFile={encrypted.certificate}&tlsCertificateKeyFile={encrypted.pair}"
+    store = mongodb(f"mongodb://127.0.0.1:{encrypted.port}/?tls=true&{files}")
+    assert store.create(new_record(store))
