@@ -201,15 +201,21 @@ class MongoDBStore(IndexedStore):
             return [entry for document in found for entry in _legible(document)]
 
     def _end_many(self, handles: list[str], subject: str | None) -> list[str]:
+        # MongoDB says how many it has removed, not which.
+        there = self._standing(documents.ending(handles, subject), len(handles))
         with self._sessions() as sessions:
-            done = sessions.delete_many(documents.ending(handles, subject))
-        if done.deleted_count == len(handles):
-            return handles
-        # The others have ended just now, or by our own first try, or are to stay.
+            done = sessions.delete_many(documents.ending(there, subject))
+        if done.deleted_count in (0, len(there)):
+            return there if done.deleted_count else []
+        # Somebody else has ended some of them just now, or has made them another's.
+        left = {*self._standing({"_id": {"$in": there}}, len(there))}
+        return [handle for handle in there if handle not in left]
+
+    def _standing(self, asked: dict[str, Any], most: int) -> list[str]:
+        """The handles of the documents that there are, which are not more than so many."""
         with self._sessions() as sessions:
-            found = sessions.find({"_id": {"$in": handles}}, {"_id": 1})
-            left = {document["_id"] for document in found.batch_size(len(handles) + 1)}
-        return [handle for handle in handles if handle not in left]
+            found = sessions.find(asked, {"_id": 1}).batch_size(most + 1)
+            return [document["_id"] for document in found]
 
     def _examine(self) -> Examination:
         with self._limited():
