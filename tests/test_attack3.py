@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from proxy import Proxy
 from servers import Memcached
 from servers import MongoDB
 from servers import Server
@@ -125,3 +126,27 @@ def test_a_certificate_that_is_trusted_works(encrypted: Encrypted) -> None:
     files = f"tlsCAFile={encrypted.certificate}&tlsCertificateKeyFile={encrypted.pair}"
     store = mongodb(f"mongodb://127.0.0.1:{encrypted.port}/?tls=true&{files}")
     assert store.create(new_record(store))
+
+
+@mongo
+def test_nobody_waits_to_take_leave_of_a_server_that_is_frozen(url: str) -> None:
+    line = Proxy(int(url.rpartition(":")[2].strip("/")))
+    store = mongodb(f"mongodb://127.0.0.1:{line.port}/")
+    connections = store._connections
+    try:
+        for _ in range(2):
+            connections.client.admin.command("ping")
+            connections._made_at -= 10
+            left = connections.leave_demoted()
+            assert left
+        connections.client.admin.command("ping")
+        line.freeze()
+        connections._made_at -= 10
+        began = time.monotonic()
+        connections.leave_demoted()
+        assert time.monotonic() - began < 0.3
+        began = time.monotonic()
+        store.close()
+        assert time.monotonic() - began < 2.3
+    finally:
+        line.close()

@@ -18,6 +18,9 @@ from ...errors import ConfigurationError
 KEY = "SESSION_MONGODB"
 DEFAULT = "mongodb://127.0.0.1:27017"
 
+#: Seconds. Whoever notices that a server was demoted has a request of his own to answer.
+_GOODBYE = 0.1
+
 #: The process in which Python's fork hooks have run last, PyMongo's among them.
 _hooks_ran_in = 0
 
@@ -61,8 +64,7 @@ class Connections:
 
     def close(self) -> None:
         if self._url is not None:
-            for client in (*self._replaced, self.client):
-                client.close()
+            _close([*self._replaced, self.client], self._timeout)
             self._replaced = []
 
     def begin_in_child(self) -> None:
@@ -102,8 +104,7 @@ class Connections:
             if self._url is None or recent or not self._alone():
                 return False
             # Nobody has begun an operation on these for longer than one takes.
-            for client in self._replaced:
-                client.close()
+            _close(self._replaced, _GOODBYE)
             self._replaced = [self.client]
             self.client = self._made()
             return True
@@ -131,6 +132,13 @@ class Connections:
             raise ConfigurationError(KEY, self._url, f"a MongoDB URL ({error})") from error
         self._made_at = time.monotonic()
         return client
+
+
+def _close(clients: list[Any], seconds: float) -> None:
+    """Closing tells the server of it, and a server that is frozen says nothing."""
+    with pymongo.timeout(seconds):
+        for client in clients:
+            client.close()
 
 
 def _options(url: str) -> list[str]:
