@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -150,3 +152,66 @@ def test_nobody_waits_to_take_leave_of_a_server_that_is_frozen(url: str) -> None
         assert time.monotonic() - began < 2.3
     finally:
         line.close()
+
+
+@memcached
+def test_whoever_interrupts_leaves_no_connection_behind(address: str) -> None:
+    line = Proxy(int(address.rpartition(":")[2]))
+    store = cache(f"127.0.0.1:{line.port}")
+    record = new_record(store, b"mine")
+    assert store.create(record)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(3):
+            line.freeze()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                store.load("0" * 64)
+            line.mend()
+            assert store.load(record.handle).payload == b"mine"
+    finally:
+        signal.signal(signal.SIGALRM, former)
+        line.close()
+    [client] = store._clients.values()
+    assert (len(client.client_pool.used), len(client.client_pool.free)) == (0, 1)
+
+
+@memcached
+@pytest.mark.parametrize("given", [False, True])
+def test_a_server_without_room_for_one_more_connection_is_an_outage(
+    address: str, given: bool
+) -> None:
+    from pymemcache.client.base import PooledClient
+
+    class Small(Memcached):
+        def command(self, folder: Path) -> list[str]:
+            return [*super().command(folder), "-c", "20", "-t", "1"]
+
+    server = Small()
+    server.start()
+    taken: list[socket.socket] = []
+    try:
+        taken += [socket.create_connection(("127.0.0.1", server.port)) for _ in range(24)]
+        for each in taken:  # all have been looked at
+            each.sendall(b"version\r\n")
+            each.recv(100)
+        store = cache(PooledClient(server.url) if given else server.url)
+        with pytest.raises(StoreUnavailable, match="Too many open connections"):
+            store.ping()
+        while taken:
+            taken.pop().close()
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                store.ping()
+                break
+            except StoreUnavailable:
+                assert time.monotonic() < deadline
+    finally:
+        for each in taken:
+            each.close()
+        server.stop()
