@@ -17,6 +17,8 @@ from servers import MongoDB
 from servers import Server
 from tls import make_certificate
 
+from flask_serverside import ConfigurationError
+from flask_serverside import SerializationError
 from flask_serverside import StoreError
 from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
@@ -215,3 +217,56 @@ def test_a_server_without_room_for_one_more_connection_is_an_outage(
         for each in taken:
             each.close()
         server.stop()
+
+
+@mongo
+@pytest.mark.parametrize("field", ["version", "lifetime"])
+@pytest.mark.parametrize("value", ["12", True, 5.5])
+def test_a_session_that_lists_cannot_see_is_not_used_either(
+    url: str, field: str, value: object
+) -> None:
+    store = mongodb(url, collection="whole")
+    record = new_record(store, subject="ada")
+    assert store.create(record)
+    store._collection.update_one({"_id": record.handle}, {"$set": {field: value}})
+    with pytest.raises(SerializationError, match="not a record"):
+        store.load(record.handle)
+    assert store.end(record)
+    standing = store.find(record.handle)
+    assert standing is None or standing.ended
+
+
+@mongo
+def test_what_was_ended_by_others_is_not_counted(url: str) -> None:
+    store = mongodb(url, collection="both")
+    records = [new_record(store, subject="ada") for _ in range(4)]
+    for record in records:
+        assert store.create(record)
+    handles = [record.handle for record in records]
+    assert store.delete(handles[0])
+    assert sorted(store._call(store._end_many, handles, "ada")) == sorted(handles[1:])
+    assert store._call(store._end_many, handles, "ada") == []
+
+
+@mongo
+@pytest.mark.parametrize("zero", ["00", "%30", "-0"])
+def test_no_way_to_write_w_0_is_overlooked(zero: str) -> None:
+    with pytest.raises(ConfigurationError, match="w=0"):
+        mongodb(f"mongodb://localhost/?w={zero}&journal=false")
+
+
+@mongo
+@pytest.mark.parametrize(
+    "where",
+    [
+        "ada:HIDDEN word@localhost/?w=0",
+        "ada:it's HIDDEN@localhost/?w=0",
+        "us/er:HIDDEN@localhost/",
+        "localhost/?w=0&authMechanismProperties=AWS_SESSION_TOKEN:HIDDEN",
+        "localhost/?w=0;tlsCertificateKeyFilePassword=HIDDEN",
+    ],
+)
+def test_no_error_has_a_secret_of_the_url(where: str) -> None:
+    with pytest.raises(ConfigurationError) as told:
+        mongodb(f"mongodb://{where}")
+    assert "HIDDEN" not in str(told.value)

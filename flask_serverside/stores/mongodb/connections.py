@@ -18,6 +18,8 @@ from ...errors import ConfigurationError
 KEY = "SESSION_MONGODB"
 DEFAULT = "mongodb://127.0.0.1:27017"
 
+_UNNOTICED = "With w=0 it would not notice that a session was not stored."
+
 #: Seconds. Whoever notices that a server was demoted has a request of his own to answer.
 _GOODBYE = 0.1
 
@@ -154,15 +156,14 @@ def _check_options(url: str) -> None:
     """Of an option that it does not know or cannot use, PyMongo only warns."""
     for option in _options(url):
         name = unquote(option.partition("=")[0])
-        if name.lower() == "w" and option.partition("=")[2] == "0":
-            reason = "With w=0 it would not notice that a session was not stored."
-            raise ConfigurationError(KEY, url, "a URL without w=0", reason)
         try:
-            split_options(option, warn=False)
+            found = split_options(option, warn=False)
         except (PyMongoError, ValueError, TypeError, OSError) as error:
             raise ConfigurationError(
                 KEY, url, f"a MongoDB URL whose option {name!r} can be used ({error})"
             ) from error
+        if found.get("w") == 0:
+            raise ConfigurationError(KEY, url, "a URL without w=0", _UNNOTICED)
 
 
 def _durability(url: str) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def _checked(client: Any) -> Any:
     if not isinstance(client, pymongo.MongoClient) and type(client).__name__ != "MongoClient":
         reason = "To use the server on this machine, leave the key out."
     elif not client.write_concern.acknowledged:
-        reason = "With w=0 it would not notice that a session was not stored."
+        reason = _UNNOTICED
     else:
         return client
     raise ConfigurationError(KEY, client, "a MongoDB URL or a pymongo.MongoClient", reason)
