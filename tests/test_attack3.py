@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -16,12 +17,14 @@ from servers import Memcached
 from servers import MongoDB
 from servers import Server
 from tls import make_certificate
+from tls import Terminator
 
 from flask_serverside import ConfigurationError
 from flask_serverside import SerializationError
 from flask_serverside import StoreError
 from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
+from flask_serverside.testing import saved_again
 
 mongo = pytest.mark.group("mongo")
 memcached = pytest.mark.group("memcached")
@@ -273,9 +276,6 @@ def test_no_error_has_a_secret_of_the_url(where: str) -> None:
 
 
 @mongo
-@pytest.mark.xfail(
-    strict=True, reason="the second try cannot tell: answer StoreUnavailable, not a conflict"
-)
 def test_a_save_that_another_has_saved_over_is_not_told_as_one_that_failed(url: str) -> None:
     """A is stored, its answer is lost, B saves on top of it. The second try finds B's version
     and calls it a conflict: A is merged, or its function called, once more, on top of itself.
@@ -297,3 +297,20 @@ def test_a_save_that_another_has_saved_over_is_not_told_as_one_that_failed(url: 
     store._replace = interrupted
     with pytest.raises(StoreUnavailable):  # it is not known whether it took effect
         store.replace(first)
+
+
+@memcached
+def test_a_certificate_of_memcached_that_is_not_trusted_is_called_that(
+    address: str, tmp_path: Path
+) -> None:
+    from pymemcache.client.base import PooledClient
+
+    trusted = ssl.create_default_context(cafile=str(make_certificate(tmp_path)))
+    line = Terminator(int(address.rpartition(":")[2]), tmp_path)
+    where = ("localhost", line.port)
+    cache(PooledClient(where, tls_context=trusted)).ping()
+    store = cache(PooledClient(where, tls_context=ssl.create_default_context()))
+    with pytest.raises(StoreError, match="tls_context") as told:
+        store.ping()
+    assert not isinstance(told.value, StoreUnavailable)
+    assert "no other" not in str(told.value)

@@ -20,6 +20,7 @@ from typing import Unpack
 
 from ..errors import SerializationError
 from ..errors import SessionTooLarge
+from ..errors import StoreUnavailable
 from .examination import Examination
 from .operations import Operations
 from .operations import OutOfStep
@@ -240,8 +241,18 @@ class Store(Operations, ABC):
 
     def _replace_again(self, record: Record) -> Record | None:
         standing = self._replace_named(record)
+        if standing is None or standing is record:
+            return standing
         # Our own first try, if it is the same to the byte and the millisecond.
-        return record if standing is not None and _same(standing, record) else standing
+        if _same(standing, record):
+            return record
+        if standing.version > record.version and not record.ended:
+            # To call it a conflict would have it merged into itself if it is part of that.
+            raise StoreUnavailable(
+                f"The connection was closed while session {record.handle} was saved, and "
+                "somebody has saved it since: whether this save took effect is not known."
+            )
+        return standing
 
     def _delete_again(self, handle: str) -> bool:
         self._delete(handle)
