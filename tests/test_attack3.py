@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import ssl
@@ -200,12 +201,16 @@ def test_a_server_without_room_for_one_more_connection_is_an_outage(
     server.start()
     taken: list[socket.socket] = []
     try:
-        taken += [socket.create_connection(("127.0.0.1", server.port)) for _ in range(24)]
-        for each in taken:  # all have been looked at
-            each.sendall(b"version\r\n")
-            each.recv(100)
+        refused = 0
+        while refused < 3:  # now and then it is late to close what was closed
+            taken.append(socket.create_connection(("127.0.0.1", server.port)))
+            said = b""
+            with contextlib.suppress(OSError):
+                taken[-1].sendall(b"version\r\n")
+                said = taken[-1].recv(100)
+            refused += not said.startswith(b"VERSION")
         store = cache(PooledClient(server.url) if given else server.url)
-        with pytest.raises(StoreUnavailable, match="Too many open connections"):
+        with pytest.raises(StoreUnavailable):
             store.ping()
         while taken:
             taken.pop().close()
@@ -314,3 +319,22 @@ def test_a_certificate_of_memcached_that_is_not_trusted_is_called_that(
         store.ping()
     assert not isinstance(told.value, StoreUnavailable)
     assert "no other" not in str(told.value)
+
+
+@mongo
+def test_a_second_try_to_create_leaves_the_record_of_another_alone(url: str) -> None:
+    from pymongo.errors import AutoReconnect
+
+    store = mongodb(url, collection="taken")
+    theirs = new_record(store, b"theirs")
+    assert store.create(theirs)
+    create = store._create
+
+    def closed(wanted: Any) -> Any:
+        store._create = create
+        raise AutoReconnect("connection closed")
+
+    store._create = closed
+    mine = theirs._replace(payload=b"mine", expires=theirs.expires + 60_000)
+    assert not store.create(mine)
+    assert store.load(theirs.handle) == theirs
