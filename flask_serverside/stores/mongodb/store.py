@@ -156,9 +156,12 @@ class MongoDBStore(IndexedStore):
         return True
 
     def _create_again(self, record: Record) -> bool:
+        if not super()._create_again(record):
+            return False
         # That the first try was stored does not mean that it will last. A write that changes
         # nothing waits for the write concern of all before it.
-        return self._create(record) or (self._touch(record) and super()._create_again(record))
+        self._touch(record)
+        return True
 
     def _load(self, handle: str) -> Record | None:
         with self._sessions() as sessions:
