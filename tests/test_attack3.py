@@ -338,3 +338,74 @@ def test_a_second_try_to_create_leaves_the_record_of_another_alone(url: str) -> 
     mine = theirs._replace(payload=b"mine", expires=theirs.expires + 60_000)
     assert not store.create(mine)
     assert store.load(theirs.handle) == theirs
+
+
+class Replicating(MongoDB):
+    """A replica set with no other members, whose commands can be made to fail."""
+
+    name = "mongodb-attacked"
+
+    def command(self, folder: Path) -> list[str]:
+        more = ["--replSet", "rs", "--setParameter", "enableTestCommands=1"]
+        return [*super().command(folder), *more]
+
+
+@pytest.fixture(scope="module")
+def lone(request: pytest.FixtureRequest) -> Iterator[tuple[MongoDB, Any]]:
+    import pymongo
+    from conftest import get_server
+
+    get_server(request, "mongodb")
+    mongod = Replicating()
+    mongod.start()
+    with pymongo.MongoClient(mongod.url, directConnection=True) as client:
+        members = [{"_id": 0, "host": f"127.0.0.1:{mongod.port}"}]
+        client.admin.command("replSetInitiate", {"_id": "rs", "members": members})
+        deadline = time.monotonic() + 20
+        while not client.admin.command("hello")["isWritablePrimary"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield mongod, client
+    mongod.stop()
+
+
+def fail(client: Any, times: int, *commands: str, **how: Any) -> None:
+    data = {"failCommands": [*commands], **how}
+    client.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
+
+
+@mongo
+def test_a_second_try_to_create_is_not_done_before_enough_members_have_it(
+    lone: tuple[MongoDB, Any],
+) -> None:
+    mongod, client = lone
+    asked = "replicaSet=rs&serverMonitoringMode=poll&heartbeatFrequencyMS=500"
+    store = mongodb(f"{mongod.url}?{asked}", timeout=10.0)
+    store.ping()
+    wrong = {"code": 189, "errmsg": "stepped down", "codeName": "PrimarySteppedDown"}
+    fail(client, 3, "insert", "update", writeConcernError=wrong)
+    with pytest.raises(StoreUnavailable):
+        store.create(new_record(store))
+
+
+@mongo
+def test_one_address_whose_server_was_demoted_is_asked_for_anew(
+    lone: tuple[MongoDB, Any],
+) -> None:
+    mongod, client = lone
+    store = mongodb(f"{mongod.url}?directConnection=true", timeout=5.0)
+    store.ping()
+    store._connections._made_at -= 10
+    former = store._connections.client
+    fail(client, 1, "insert", errorCode=10107)
+    assert store.create(new_record(store))
+    assert store._connections.client is not former
+    assert store._collection.database.client is store._connections.client
+
+
+@mongo
+def test_sessions_are_read_from_the_primary_whatever_the_url_prefers(url: str) -> None:
+    import pymongo
+
+    store = mongodb(f"{url}?readPreference=secondaryPreferred")
+    assert store._collection.read_preference == pymongo.ReadPreference.PRIMARY
