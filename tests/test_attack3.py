@@ -409,3 +409,27 @@ def test_sessions_are_read_from_the_primary_whatever_the_url_prefers(url: str) -
 
     store = mongodb(f"{url}?readPreference=secondaryPreferred")
     assert store._collection.read_preference == pymongo.ReadPreference.PRIMARY
+
+
+@mongo
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("partialFilterExpression", {"x": 1}), ("collation", {"locale": "de"}), ("hidden", True)],
+)
+def test_an_index_that_does_not_serve_is_told(url: str, option: str, value: object) -> None:
+    store = mongodb(url, collection=f"unserved{option}")
+    keys = [("subject", 1), ("_id", 1), ("lifetime", 1)]
+    store._collection.create_index(keys, **{option: value})
+    assert store.create(new_record(store))
+    told = [text for text in store.examine().warnings if "begins with subject" in text]
+    assert len(told) == 1
+    assert "Drop" in told[0]
+
+
+@mongo
+def test_an_index_that_removes_only_some_is_told(url: str) -> None:
+    store = mongodb(url, collection="some")
+    options = {"expireAfterSeconds": 0, "partialFilterExpression": {"x": 1}}
+    store._collection.create_index("expires", **options)
+    assert store.create(new_record(store))
+    assert ["TTL index" in text for text in store.examine().warnings] == [True]
