@@ -433,3 +433,22 @@ def test_an_index_that_removes_only_some_is_told(url: str) -> None:
     store._collection.create_index("expires", **options)
     assert store.create(new_record(store))
     assert ["TTL index" in text for text in store.examine().warnings] == [True]
+
+
+@mongo
+def test_an_index_of_others_that_refuses_is_not_called_a_handle_that_is_taken(url: str) -> None:
+    store = mongodb(url, collection="unique")
+    store._collection.create_index("subject", unique=True)
+    assert store.create(new_record(store, subject="ada"))
+    with pytest.raises(StoreError, match="remove that index"):
+        store.create(new_record(store, subject="ada"))
+
+
+@memcached
+def test_a_connection_with_a_strange_answer_is_not_used_again() -> None:
+    from test_memcached import answering
+
+    store = cache(f"127.0.0.1:{answering(b'END' + bytes([13, 10]))}")
+    with pytest.raises(StoreError):
+        store.delete("f" * 64)
+    assert [client.client_pool.free for client in store._clients.values()] == [()]
