@@ -8,9 +8,11 @@ from datetime import timedelta
 from werkzeug.exceptions import Conflict
 from werkzeug.exceptions import ServiceUnavailable
 
-#: In a URL, up to the last @, or in its query.
-_PASSWORD = re.compile(r"(://[^/@\s:]*:)\S*(@)")
-_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:passw(?:or)?d|pwd|secret|token)[^=&\s]*=)[^&\s'\"]*")
+#: In a URL, up to the last @, or in its query, where MongoDB has options within an option.
+_PASSWORD = re.compile(r"(?s)(://[^@\s:]*:).*(@)")
+_QUERY = re.compile(
+    r"(?i)([?&;,=][^=:,&;\s]*(?:passw(?:or)?d|pwd|secret|token)[^=:,&;\s]*[=:])[^&;\s'\"]*"
+)
 
 
 def shown(value: object) -> str:

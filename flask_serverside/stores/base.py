@@ -249,9 +249,10 @@ class Store(Operations, ABC):
         standing = self._replace_named(record)
         if standing is None or standing is record or standing.ended:
             return standing
-        if standing.version > record.version:
+        if standing.version > record.version and not record.ended:
             # Others have saved on top of our first try, or of somebody else's save: to go on
-            # as after a conflict could do twice what is to be done once.
+            # as after a conflict could do twice what is to be done once. Nobody saves on top of
+            # a tombstone, so that to end a session goes on.
             raise StoreUnavailable(
                 f"Session {record.handle} was saved by others while the connection was lost: "
                 "nobody knows whether what this request changed is stored."

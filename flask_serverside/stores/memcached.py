@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,6 +34,7 @@ from . import memcached_examination
 from .base import Store
 from .base import StoreOptions
 from .examination import Examination
+from .operations import Fault
 from .record import Record
 
 if TYPE_CHECKING:
@@ -122,7 +124,14 @@ class MemcachedStore(Store):
         for client in old.values():
             memcached_connections.leave(client)
 
+    def _fault(self, error: Exception) -> Fault:
+        if isinstance(error, ssl.SSLCertVerificationError):  # which is an OSError, too
+            return Fault.REFUSED
+        return super()._fault(error)
+
     def _advice(self, error: Exception) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return "Have the client's tls_context trust who has signed the certificate."
         if isinstance(error, MemcacheUnknownCommandError):
             return _OTHER_SERVER
         if isinstance(error, MemcacheClientError) and "unauth" in str(error):
@@ -214,6 +223,8 @@ def _asked(command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """
     try:
         return command(*arguments, **options)
+    except ssl.SSLCertVerificationError:  # which is a ValueError, too
+        raise
     except (LookupError, ValueError) as error:
         raise MemcacheUnknownError(f"an answer that cannot be read: {error!r}") from error
 

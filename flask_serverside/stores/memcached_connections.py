@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import copy
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pymemcache.client.base import Client
 from pymemcache.client.base import PooledClient
+from pymemcache.exceptions import MemcacheServerError
 from pymemcache.pool import ObjectPool
 
 from .time_limit import TimeLimit
+
+#: What a server says, and closes the connection, that has as many as it may (``-c``).
+_FULL = b"ERROR Too many open connections"
 
 
 def connected_to(address: str, timeout: float, limit: TimeLimit) -> PooledClient:
@@ -23,6 +29,7 @@ def connected_to(address: str, timeout: float, limit: TimeLimit) -> PooledClient
         default_noreply=False,
         socket_module=_Sockets(socket, limit),
     )
+    client.client_class = _Client
     client.client_pool = _Pool(client)
     return client
 
@@ -37,6 +44,8 @@ def like(client: PooledClient, limit: TimeLimit) -> PooledClient:
     own.socket_module = _Sockets(client.socket_module, limit)
     if client.tls_context is not None:
         own.tls_context = _Context(client.tls_context, limit)
+    if own.client_class is Client:
+        own.client_class = _Client
     own.client_pool = _Pool(own)
     return own
 
@@ -45,6 +54,14 @@ def leave(client: Any) -> None:
     """Use these connections no more. Those that others are using are closed after that."""
     if isinstance(client, PooledClient) and isinstance(client.client_pool, _Pool):
         client.client_pool.leave()
+
+
+class _Client(Client):  # type: ignore[misc]
+    def _raise_errors(self, line: bytes, name: bytes) -> None:
+        # pymemcache takes it for the answer to a command that the server does not know.
+        if line.startswith(_FULL):
+            raise MemcacheServerError(line.decode("ascii", "replace"))
+        super()._raise_errors(line, name)
 
 
 class _Pool(ObjectPool[Client]):  # type: ignore[misc]
@@ -63,6 +80,18 @@ class _Pool(ObjectPool[Client]):  # type: ignore[misc]
             self._free_objs.clear()
         for each in unused:
             each.close()
+
+    @contextmanager
+    def get_and_release(self, destroy_on_fail: bool = False) -> Iterator[Client]:
+        # pymemcache's own keeps for ever what was being used when somebody interrupted, as
+        # gevent's timeouts do: the server runs out of connections.
+        obj = self.get()
+        try:
+            yield obj
+        except BaseException:
+            self.destroy(obj)
+            raise
+        self.release(obj)
 
     def release(self, obj: Client, silent: bool = True) -> None:
         super().release(obj, silent)

@@ -18,6 +18,11 @@ from ...errors import ConfigurationError
 KEY = "SESSION_MONGODB"
 DEFAULT = "mongodb://127.0.0.1:27017"
 
+_UNNOTICED = "With w=0 it would not notice that a session was not stored."
+
+#: Seconds. Whoever notices that a server was demoted has a request of his own to answer.
+_GOODBYE = 0.1
+
 #: The process in which Python's fork hooks have run last, PyMongo's among them.
 _hooks_ran_in = 0
 
@@ -61,8 +66,7 @@ class Connections:
 
     def close(self) -> None:
         if self._url is not None:
-            for client in (*self._replaced, self.client):
-                client.close()
+            _close([*self._replaced, self.client], self._timeout)
             self._replaced = []
 
     def begin_in_child(self) -> None:
@@ -85,6 +89,11 @@ class Connections:
             return True
         return self.client.topology_description.has_writable_server()
 
+    def problems(self) -> list[object]:
+        """Why the driver has not reached each of the servers that it knows, or ``None``."""
+        servers = self.client.topology_description.server_descriptions().values()
+        return [server.error for server in servers]
+
     def leave_demoted(self) -> bool:
         """Use new connections if one address was asked for and no other: the server there takes
         no writes any more, and the address may lead to another by now. Where PyMongo knows the
@@ -97,8 +106,7 @@ class Connections:
             if self._url is None or recent or not self._alone():
                 return False
             # Nobody has begun an operation on these for longer than one takes.
-            for client in self._replaced:
-                client.close()
+            _close(self._replaced, _GOODBYE)
             self._replaced = [self.client]
             self.client = self._made()
             return True
@@ -128,6 +136,13 @@ class Connections:
         return client
 
 
+def _close(clients: list[Any], seconds: float) -> None:
+    """Closing tells the server of it, and a server that is frozen says nothing."""
+    with pymongo.timeout(seconds):
+        for client in clients:
+            client.close()
+
+
 def _options(url: str) -> list[str]:
     """The options in a URL, each as ``name=value``. None, if it is no plain URL: what looks
     like an option may then be a part of the password.
@@ -141,15 +156,14 @@ def _check_options(url: str) -> None:
     """Of an option that it does not know or cannot use, PyMongo only warns."""
     for option in _options(url):
         name = unquote(option.partition("=")[0])
-        if name.lower() == "w" and option.partition("=")[2] == "0":
-            reason = "With w=0 it would not notice that a session was not stored."
-            raise ConfigurationError(KEY, url, "a URL without w=0", reason)
         try:
-            split_options(option, warn=False)
+            found = split_options(option, warn=False)
         except (PyMongoError, ValueError, TypeError, OSError) as error:
             raise ConfigurationError(
                 KEY, url, f"a MongoDB URL whose option {name!r} can be used ({error})"
             ) from error
+        if found.get("w") == 0:
+            raise ConfigurationError(KEY, url, "a URL without w=0", _UNNOTICED)
 
 
 def _durability(url: str) -> dict[str, Any]:
@@ -165,7 +179,7 @@ def _checked(client: Any) -> Any:
     if not isinstance(client, pymongo.MongoClient) and type(client).__name__ != "MongoClient":
         reason = "To use the server on this machine, leave the key out."
     elif not client.write_concern.acknowledged:
-        reason = "With w=0 it would not notice that a session was not stored."
+        reason = _UNNOTICED
     else:
         return client
     raise ConfigurationError(KEY, client, "a MongoDB URL or a pymongo.MongoClient", reason)

@@ -97,16 +97,23 @@ def _read(document: dict[str, Any], payload: bytes) -> Record:
         return Record(
             handle,
             payload,
-            int(document["version"]),
+            _whole(document["version"]),
             _milliseconds(document["created"]),
             _milliseconds(document["seen"]),
             _milliseconds(document["expires"]),
-            int(document["lifetime"]),
+            _whole(document["lifetime"]),
             None if deadline is None else _milliseconds(deadline),
             subject,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _no_record(document, error) from error
+
+
+def _whole(number: Any) -> int:
+    """What compares as a number in the server's queries, too: text and truth do not."""
+    if isinstance(number, bool | str) or int(number) != number:
+        raise TypeError(f"{number!r} is not a whole number")
+    return int(number)
 
 
 def _part(document: dict[str, Any], name: str) -> bytes:

@@ -70,16 +70,29 @@ def _index_warnings(
             + ("Drop the index on expires. " if taken else "")
             + (remedy if create and not taken else own)
         )
-    if not any(names[:1] == ["subject"] for names in keys):
+    if not any(_finds(index) for index in indexes.values()):
+        taken = list(SUBJECT.keys) in keys
         own = f"Create it: db.getCollection({collection!r}).{SUBJECT.command}."
         yield (
             "The collection had no index that begins with subject: to find the sessions of one "
-            f"user, the server read all. {remedy if create else own}"
+            "user, the server read all. "
+            + ("Drop the index that is partial, hidden or has a collation. " if taken else "")
+            + (remedy if create and not taken else own)
         )
 
 
 def _forgets(index: dict[str, Any]) -> bool:
-    return "expireAfterSeconds" in index and [n for n, _ in index["key"]] == ["expires"]
+    if "expireAfterSeconds" not in index or "partialFilterExpression" in index:
+        return False
+    return [name for name, _ in index["key"]] == ["expires"]
+
+
+def _finds(index: dict[str, Any]) -> bool:
+    """Whether the server can use it for the sessions of any subject."""
+    if index.keys() & {"partialFilterExpression", "collation", "hidden"}:
+        return False
+    name, order = index["key"][0]
+    return name == "subject" and order in (1, -1)
 
 
 def _durability_warnings(deployment: str, concern: dict[str, Any]) -> Iterator[str]:

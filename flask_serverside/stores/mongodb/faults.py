@@ -91,6 +91,10 @@ _CONCERN_ADVICE = (
     "The replica set cannot keep as many copies as w in the write concern asks for: correct "
     "it, or add members."
 )
+_CERTIFICATE_ADVICE = (
+    "Name the authority that has signed the server's certificate, tlsCAFile in "
+    "SESSION_MONGODB, and the server as the certificate does."
+)
 _ACTIONS = {
     "aggregate": "find",
     "createIndexes": "createIndex",
@@ -127,7 +131,16 @@ def demoted(error: Exception) -> bool:
     return isinstance(error, NotPrimaryError) or getattr(error, "code", None) in DEMOTED
 
 
+def untrusted(error: object) -> bool:
+    """Whether the server's certificate is not trusted. PyMongo has no class for that, and a
+    server that does not trust the client's closes the connection without a word.
+    """
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
 def advice(error: Exception) -> str:
+    if untrusted(error):
+        return _CERTIFICATE_ADVICE
     if not isinstance(error, OperationFailure) or error.code is None:
         return ""
     if isinstance(error, WriteConcernError):

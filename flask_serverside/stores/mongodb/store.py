@@ -14,6 +14,7 @@ from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge
 from pymongo.errors import DuplicateKeyError
 from pymongo.errors import PyMongoError
+from pymongo.errors import ServerSelectionTimeoutError
 from pymongo.read_preferences import ReadPreference
 
 from ... import values
@@ -112,6 +113,11 @@ class MongoDBStore(IndexedStore):
     def _fault(self, error: Exception) -> Fault:
         if faults.demoted(error) and self._connections.leave_demoted():
             self._open()
+        if faults.untrusted(error):
+            # One of several servers that is merely down may be back, and be the primary.
+            looked = isinstance(error, ServerSelectionTimeoutError)
+            if not looked or all(map(faults.untrusted, self._connections.problems())):
+                return Fault.REFUSED
         return faults.fault(error)
 
     def _advice(self, error: Exception) -> str:
@@ -150,9 +156,12 @@ class MongoDBStore(IndexedStore):
         return True
 
     def _create_again(self, record: Record) -> bool:
+        if not super()._create_again(record):
+            return False
         # That the first try was stored does not mean that it will last. A write that changes
         # nothing waits for the write concern of all before it.
-        return self._create(record) or (self._touch(record) and super()._create_again(record))
+        self._touch(record)
+        return True
 
     def _load(self, handle: str) -> Record | None:
         with self._sessions() as sessions:
@@ -195,18 +204,20 @@ class MongoDBStore(IndexedStore):
             return [entry for document in found for entry in _legible(document)]
 
     def _end_many(self, handles: list[str], subject: str | None) -> list[str]:
-        chosen = self._named(documents.ending(handles, subject))
+        # MongoDB says how many it has removed, not which.
+        there = self._standing(documents.ending(handles, subject), len(handles))
         with self._sessions() as sessions:
-            done = sessions.delete_many(documents.ending(chosen, subject))
-        if done.deleted_count == len(chosen):
-            return chosen
-        # The server does not say which: one was saved as another's, moved or ended meanwhile.
-        left = {*self._named({"_id": {"$in": chosen}})}
-        return [handle for handle in chosen if handle not in left]
+            done = sessions.delete_many(documents.ending(there, subject))
+        if done.deleted_count in (0, len(there)):
+            return there if done.deleted_count else []
+        # Somebody else has ended some of them just now, or has made them another's.
+        left = {*self._standing({"_id": {"$in": there}}, len(there))}
+        return [handle for handle in there if handle not in left]
 
-    def _named(self, asked: dict[str, Any]) -> list[str]:
+    def _standing(self, asked: dict[str, Any], most: int) -> list[str]:
+        """The handles of the documents that there are, which are not more than so many."""
         with self._sessions() as sessions:
-            found = sessions.find(asked, {"_id": 1}).batch_size(self.PAGE)
+            found = sessions.find(asked, {"_id": 1}).batch_size(most + 1)
             return [document["_id"] for document in found]
 
     def _examine(self) -> Examination:
