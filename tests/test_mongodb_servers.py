@@ -1,11 +1,7 @@
-"""Found by attacking MongoDB and Memcached. Each test names the property it holds."""
+"""Real MongoDB servers in odd states: untrusted, frozen, demoted, with somebody else's indexes."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import socket
-import ssl
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -14,11 +10,9 @@ from typing import Any
 
 import pytest
 from proxy import Proxy
-from servers import Memcached
 from servers import MongoDB
 from servers import Server
 from tls import make_certificate
-from tls import Terminator
 
 from flask_serverside import ConfigurationError
 from flask_serverside import SerializationError
@@ -27,21 +21,13 @@ from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 
-mongo = pytest.mark.group("mongo")
-memcached = pytest.mark.group("memcached")
+pytestmark = pytest.mark.group("mongo")
 
 
 @pytest.fixture
 def url(server: Callable[[str], Server]) -> str:
     found = server("mongodb")
     assert isinstance(found, MongoDB)
-    return found.url
-
-
-@pytest.fixture
-def address(server: Callable[[str], Server]) -> str:
-    found = server("memcached")
-    assert isinstance(found, Memcached)
     return found.url
 
 
@@ -59,13 +45,6 @@ def mongodb(url: Any, **options: Any) -> Any:
     from flask_serverside.stores.mongodb import MongoDBStore
 
     MADE.append(MongoDBStore(url, **options))
-    return MADE[-1]
-
-
-def cache(servers: Any, **options: Any) -> Any:
-    from flask_serverside.stores.memcached import MemcachedStore
-
-    MADE.append(MemcachedStore(servers, **options))
     return MADE[-1]
 
 
@@ -106,7 +85,6 @@ def encrypted(
     mongod.stop()
 
 
-@mongo
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize("wrong", ["authority", "name"])
 def test_a_certificate_that_is_not_trusted_is_no_outage(
@@ -129,14 +107,12 @@ def test_a_certificate_that_is_not_trusted_is_no_outage(
     assert time.monotonic() - began < 2.3
 
 
-@mongo
 def test_a_certificate_that_is_trusted_works(encrypted: Encrypted) -> None:
     files = f"tlsCAFile={encrypted.certificate}&tlsCertificateKeyFile={encrypted.pair}"
     store = mongodb(f"mongodb://127.0.0.1:{encrypted.port}/?tls=true&{files}")
     assert store.create(new_record(store))
 
 
-@mongo
 def test_nobody_waits_to_take_leave_of_a_server_that_is_frozen(url: str) -> None:
     line = Proxy(int(url.rpartition(":")[2].strip("/")))
     store = mongodb(f"mongodb://127.0.0.1:{line.port}/")
@@ -160,74 +136,6 @@ def test_nobody_waits_to_take_leave_of_a_server_that_is_frozen(url: str) -> None
         line.close()
 
 
-@memcached
-def test_whoever_interrupts_leaves_no_connection_behind(address: str) -> None:
-    line = Proxy(int(address.rpartition(":")[2]))
-    store = cache(f"127.0.0.1:{line.port}")
-    record = new_record(store, b"mine")
-    assert store.create(record)
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    former = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        for _ in range(3):
-            line.freeze()
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            with pytest.raises(KeyboardInterrupt):
-                store.load("0" * 64)
-            line.mend()
-            assert store.load(record.handle).payload == b"mine"
-    finally:
-        signal.signal(signal.SIGALRM, former)
-        line.close()
-    [client] = store._clients.values()
-    assert (len(client.client_pool.used), len(client.client_pool.free)) == (0, 1)
-
-
-@memcached
-@pytest.mark.parametrize("given", [False, True])
-def test_a_server_without_room_for_one_more_connection_is_an_outage(
-    address: str, given: bool
-) -> None:
-    from pymemcache.client.base import PooledClient
-
-    class Small(Memcached):
-        def command(self, folder: Path) -> list[str]:
-            return [*super().command(folder), "-c", "20", "-t", "1"]
-
-    server = Small()
-    server.start()
-    taken: list[socket.socket] = []
-    try:
-        refused = 0
-        while refused < 3:  # now and then it is late to close what was closed
-            taken.append(socket.create_connection(("127.0.0.1", server.port)))
-            said = b""
-            with contextlib.suppress(OSError):
-                taken[-1].sendall(b"version\r\n")
-                said = taken[-1].recv(100)
-            refused += not said.startswith(b"VERSION")
-        store = cache(PooledClient(server.url) if given else server.url)
-        with pytest.raises(StoreUnavailable):
-            store.ping()
-        while taken:
-            taken.pop().close()
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                store.ping()
-                break
-            except StoreUnavailable:
-                assert time.monotonic() < deadline
-    finally:
-        for each in taken:
-            each.close()
-        server.stop()
-
-
-@mongo
 @pytest.mark.parametrize("field", ["version", "lifetime"])
 @pytest.mark.parametrize("value", ["12", True, 5.5])
 def test_a_session_that_lists_cannot_see_is_not_used_either(
@@ -244,7 +152,6 @@ def test_a_session_that_lists_cannot_see_is_not_used_either(
     assert standing is None or standing.ended
 
 
-@mongo
 def test_what_was_ended_by_others_is_not_counted(url: str) -> None:
     store = mongodb(url, collection="both")
     records = [new_record(store, subject="ada") for _ in range(4)]
@@ -256,14 +163,12 @@ def test_what_was_ended_by_others_is_not_counted(url: str) -> None:
     assert store._call(store._end_many, handles, "ada") == []
 
 
-@mongo
 @pytest.mark.parametrize("zero", ["00", "%30", "-0"])
 def test_no_way_to_write_w_0_is_overlooked(zero: str) -> None:
     with pytest.raises(ConfigurationError, match="w=0"):
         mongodb(f"mongodb://localhost/?w={zero}&journal=false")
 
 
-@mongo
 @pytest.mark.parametrize(
     "where",
     [
@@ -280,7 +185,6 @@ def test_no_error_has_a_secret_of_the_url(where: str) -> None:
     assert "HIDDEN" not in str(told.value)
 
 
-@mongo
 def test_a_save_that_another_has_saved_over_is_not_told_as_one_that_failed(url: str) -> None:
     """A is stored, its answer is lost, B saves on top of it. The second try finds B's version
     and calls it a conflict: A is merged, or its function called, once more, on top of itself.
@@ -304,24 +208,6 @@ def test_a_save_that_another_has_saved_over_is_not_told_as_one_that_failed(url: 
         store.replace(first)
 
 
-@memcached
-def test_a_certificate_of_memcached_that_is_not_trusted_is_called_that(
-    address: str, tmp_path: Path
-) -> None:
-    from pymemcache.client.base import PooledClient
-
-    trusted = ssl.create_default_context(cafile=str(make_certificate(tmp_path)))
-    line = Terminator(int(address.rpartition(":")[2]), tmp_path)
-    where = ("localhost", line.port)
-    cache(PooledClient(where, tls_context=trusted)).ping()
-    store = cache(PooledClient(where, tls_context=ssl.create_default_context()))
-    with pytest.raises(StoreError, match="tls_context") as told:
-        store.ping()
-    assert not isinstance(told.value, StoreUnavailable)
-    assert "no other" not in str(told.value)
-
-
-@mongo
 def test_a_second_try_to_create_leaves_the_record_of_another_alone(url: str) -> None:
     from pymongo.errors import AutoReconnect
 
@@ -374,7 +260,6 @@ def fail(client: Any, times: int, *commands: str, **how: Any) -> None:
     client.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
 
 
-@mongo
 def test_a_second_try_to_create_is_not_done_before_enough_members_have_it(
     lone: tuple[MongoDB, Any],
 ) -> None:
@@ -388,7 +273,6 @@ def test_a_second_try_to_create_is_not_done_before_enough_members_have_it(
         store.create(new_record(store))
 
 
-@mongo
 def test_one_address_whose_server_was_demoted_is_asked_for_anew(
     lone: tuple[MongoDB, Any],
 ) -> None:
@@ -403,7 +287,6 @@ def test_one_address_whose_server_was_demoted_is_asked_for_anew(
     assert store._collection.database.client is store._connections.client
 
 
-@mongo
 def test_sessions_are_read_from_the_primary_whatever_the_url_prefers(url: str) -> None:
     import pymongo
 
@@ -411,7 +294,6 @@ def test_sessions_are_read_from_the_primary_whatever_the_url_prefers(url: str) -
     assert store._collection.read_preference == pymongo.ReadPreference.PRIMARY
 
 
-@mongo
 @pytest.mark.parametrize(
     ("option", "value"),
     [("partialFilterExpression", {"x": 1}), ("collation", {"locale": "de"}), ("hidden", True)],
@@ -426,7 +308,6 @@ def test_an_index_that_does_not_serve_is_told(url: str, option: str, value: obje
     assert "Drop" in told[0]
 
 
-@mongo
 def test_an_index_that_removes_only_some_is_told(url: str) -> None:
     store = mongodb(url, collection="some")
     options = {"expireAfterSeconds": 0, "partialFilterExpression": {"x": 1}}
@@ -435,20 +316,9 @@ def test_an_index_that_removes_only_some_is_told(url: str) -> None:
     assert ["TTL index" in text for text in store.examine().warnings] == [True]
 
 
-@mongo
 def test_an_index_of_others_that_refuses_is_not_called_a_handle_that_is_taken(url: str) -> None:
     store = mongodb(url, collection="unique")
     store._collection.create_index("subject", unique=True)
     assert store.create(new_record(store, subject="ada"))
     with pytest.raises(StoreError, match="remove that index"):
         store.create(new_record(store, subject="ada"))
-
-
-@memcached
-def test_a_connection_with_a_strange_answer_is_not_used_again() -> None:
-    from test_memcached import answering
-
-    store = cache(f"127.0.0.1:{answering(b'END' + bytes([13, 10]))}")
-    with pytest.raises(StoreError):
-        store.delete("f" * 64)
-    assert [client.client_pool.free for client in store._clients.values()] == [()]
