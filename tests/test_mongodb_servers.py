@@ -1,4 +1,4 @@
-"""Real MongoDB servers in odd states: untrusted, frozen, demoted, with somebody else's indexes."""
+"""Real MongoDB servers in odd states: untrusted, frozen, demoted, with indexes of others."""
 
 from __future__ import annotations
 
