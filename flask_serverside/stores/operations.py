@@ -152,4 +152,5 @@ class Operations:
         return unavailable
 
     def _describe(self, error: Exception) -> str:
-        return f"{type(self).__name__}: {str(error)[:300] or type(error).__name__}"
+        said = " ".join(str(error).split())  # a message is one line in a log
+        return f"{type(self).__name__}: {said[:300] or type(error).__name__}"
