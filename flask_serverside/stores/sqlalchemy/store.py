@@ -186,11 +186,17 @@ class SQLAlchemyStore(IndexedStore):
     def _advice(self, error: Exception) -> str:
         return faults.advice(error)
 
+    def _describe(self, error: Exception) -> str:
+        # What PostgreSQL tells in detail is the row, which is the user's.
+        return super()._describe(error).partition("\nDETAIL:")[0]
+
     def _create(self, record: Record) -> bool:
         row = {"handle": record.handle, "created": record.created} | row_of(record)
         try:
             self._change(self._statements.create, row)
-        except IntegrityError:
+        except IntegrityError as error:
+            if not faults.taken(error):
+                raise
             return False
         if self._purge_interval and record.seen >= self._purge_due:
             self._purge_due = record.seen + self._jittered_interval()
