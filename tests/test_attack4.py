@@ -41,9 +41,11 @@ def test_the_answer_to_a_statement_that_was_interrupted_is_not_taken_for_the_nex
     def interrupt(*_: Any, **__: Any) -> None:
         raise Interrupted
 
-    with monkeypatch.context() as between, pytest.raises(Interrupted):
+    touched = record._replace(seen=record.seen + 1, expires=record.expires + 1)
+    with monkeypatch.context() as between:
         between.setattr(pymysql.connections.Connection, "_read_query_result", interrupt)
-        store.touch(record._replace(seen=record.seen + 1, expires=record.expires + 1))
+        with pytest.raises(Interrupted):
+            store.touch(touched)
     # Nobody has this version: without a new connection the touch's "one row" is the answer.
     assert store.replace(stale) is not stale
     store.close()
@@ -119,4 +121,35 @@ def test_an_init_command_that_mariadb_does_not_take_is_no_outage(
     with pytest.raises(StoreError, match="options") as raised:
         store.ping()
     assert not isinstance(raised.value, StoreUnavailable)
+    store.close()
+
+
+def test_a_server_that_waits_for_a_lock_is_told_that_nobody_waits_for_it(
+    server: Callable[[str], Server],
+) -> None:
+    """It kept a process for each statement that was given up, until it had no more."""
+    import sqlalchemy as sa
+
+    url: str = server("postgresql").url  # type: ignore[attr-defined]
+    store = make_store(url, timeout=1, table=f"locked_{time.time_ns()}")
+    record = new_record(store)
+    store.create(record)
+    engine = sa.create_engine(url)
+    with engine.begin() as other:
+        other.execute(sa.select(store.table).with_for_update())
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                store.replace(saved_again(record, b"too late"))
+            assert time.monotonic() - began < 1.3
+        waiting = sa.text(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND query LIKE :q"
+        )
+        until = time.monotonic() + 5
+        while other.scalar(waiting, {"q": f"UPDATE {store.table.name}%"}):
+            assert time.monotonic() < until
+    assert store.load(record.handle) == record
+    store.table.drop(engine)
+    engine.dispose()
     store.close()
