@@ -45,12 +45,12 @@ _RIGHTS_NUMBERS = {1044, 1142, 1143, 1227, 1370}
 #: What ``init_command`` sets: a variable, a character set, a collation, a time zone.
 _OPTION_NUMBERS = {1115, 1193, 1231, 1273, 1298}
 #: And no database, none of that name, no such table or column, no default; too large; a key or
-#: a row that does not fit; a CHECK of MySQL and of MariaDB.
+#: a row that does not fit; character sets that do not mix; a CHECK of MySQL and of MariaDB.
 _FINAL = {
     *_LOGIN_NUMBERS,
     *_RIGHTS_NUMBERS,
     *_OPTION_NUMBERS,
-    *(1046, 1049, 1051, 1054, 1071, 1118, 1146, 1153, 1364, 3819, 4025),
+    *(1046, 1049, 1051, 1054, 1071, 1118, 1146, 1153, 1267, 1364, 3819, 4025),
 }
 
 #: A row of that key is there.
@@ -96,7 +96,8 @@ _ADVICE: dict[str, set[int | str]] = {
         *("42P01", "3F000", 1146, 1051, "no such table"),
     },
     "Compare the table with sessions_table(): run the migration that is missing.": {
-        *("42703", "42804", "23502", "23503", "23514", 1048, 1054, 1364, 1452, 3819, 4025),
+        *("42703", "42804", "23502", "23503", "23514", 1048, 1054, 1267, 1364, 1452),
+        *(3819, 4025),
         *("sqlite 19", "no such column", "has no column"),
     },
     "Correct the options in SESSION_SQLALCHEMY.": {
