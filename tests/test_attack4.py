@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from proxy import Proxy
 from servers import Server
 from test_sqlalchemy_pools import make_store
 
+from flask_serverside import ConfigurationError
 from flask_serverside import StoreError
 from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
@@ -153,3 +156,16 @@ def test_a_server_that_waits_for_a_lock_is_told_that_nobody_waits_for_it(
     store.table.drop(engine)
     engine.dispose()
     store.close()
+
+
+def test_a_file_of_options_is_not_quoted(tmp_path: Path) -> None:
+    file = tmp_path / "my.cnf"
+    file.write_text("password = s3cret\n")
+    with pytest.raises(ConfigurationError, match="read_default_file") as raised:
+        make_store(f"mysql+pymysql://u@h/d?read_default_file={file}")
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_what_the_driver_trips_over_is_an_option_that_it_does_not_take() -> None:
+    with pytest.raises(ConfigurationError, match="options that pymysql takes"):
+        make_store("mysql+pymysql://u@h/d?conv=x")
