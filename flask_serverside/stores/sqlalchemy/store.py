@@ -1,7 +1,8 @@
 """Sessions in a SQL database: SQLite, PostgreSQL, MariaDB and MySQL, through SQLAlchemy Core.
 
-Each operation is one statement in a short transaction of its own, on a connection of its
-own. The application's own database session is never touched.
+Each statement is committed by itself, on a connection of the store's own; only MySQL and older
+MariaDB end a batch in a transaction of two. The application's own database session is never
+touched.
 """
 
 from __future__ import annotations
