@@ -134,3 +134,28 @@ def test_sqlstates_of_postgresql(state: str, kind: str, expected: str) -> None:
 )
 def test_what_postgresql_says_to_a_login(text: str, expected: str) -> None:
     assert meaning(at_login(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        *((code, "unavailable") for code in (5, 6, 7, 10, 13, 15)),
+        (5 | 2 << 8, "unavailable"),  # SQLITE_BUSY_SNAPSHOT
+        (8 | 4 << 8, "stale"),  # SQLITE_READONLY_DBMOVED
+        *((code, "refused") for code in (1, 3, 8, 11, 14, 23, 26)),
+    ],
+)
+def test_results_of_sqlite(code: int, expected: str) -> None:
+    import sqlalchemy.exc
+
+    said: Any = Exception("what it says")
+    said.sqlite_errorcode = code
+    assert meaning(sqlalchemy.exc.OperationalError("SELECT", {}, said)) == expected
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+def test_a_deadlock_of_postgresql_is_known_as_one(state: str) -> None:
+    from flask_serverside.stores.sqlalchemy import faults
+
+    assert faults.broke_deadlock(of_postgresql(state))
+    assert not faults.broke_deadlock(of_postgresql("55P03"))

@@ -25,9 +25,9 @@ from flask_serverside.testing import new_record
 
 pytestmark = pytest.mark.group("sql")
 
-#: The application's own pool, as large as SQLAlchemy makes it. Who gets no connection is told
-#: so soon, where SQLAlchemy waits for half a minute.
-POOL = {"pool_size": 5, "max_overflow": 10, "pool_timeout": 4}
+#: The application's own pool. No overflow: SQLAlchemy wakes nobody who waits for that. Who
+#: gets none is told so soon, where SQLAlchemy waits for half a minute.
+POOL = {"pool_size": 15, "max_overflow": 0, "pool_timeout": 4}
 CONNECTIONS = 15
 #: Seconds in which all must be answered.
 SOON = 4

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ...errors import ConfigurationError
+from ...errors import SerializationError
 from ..outage import log
 from ..time_limit import TimeLimit
 from . import options
@@ -27,6 +29,8 @@ from .options import OPTIONS
 ALLOWED = "a database URL, an Engine, or Flask-SQLAlchemy's object"
 #: Connections beside an application's pool, in each process.
 _BESIDE = 5
+#: Seconds. SQLAlchemy's pool has nobody wait: who may borrow from it is known before.
+_POOL_TIMEOUT = 0.1
 
 
 class Connections:
@@ -43,12 +47,31 @@ class Connections:
         if self._free is not None and not self._free.acquire(timeout=self._limit.left):
             raise PoolTimeout("all connections of the store are in use")
         try:
-            with self.engine.connect() as connection:
-                timeouts.shorten(connection, self._limit)
-                yield connection
+            with self._borrowed() as connection:
+                try:
+                    timeouts.shorten(connection, self._limit)
+                    yield connection
+                except (DBAPIError, SerializationError):
+                    raise  # the answer has been read, or the connection is known to be broken
+                except BaseException:
+                    # Interrupted, by a signal's handler, say: SQLAlchemy sees to that only
+                    # where it is no Exception. The answer would be taken for the next one.
+                    connection.invalidate()
+                    raise
         finally:
             if self._free is not None:
                 self._free.release()
+
+    def _borrowed(self) -> sa.Connection:
+        try:
+            return self.engine.connect()
+        except PoolTimeout:
+            if self._free is None:
+                raise
+            # One should be free. Somebody was interrupted while borrowing or returning it, and
+            # the pool will not have it back before garbage is collected.
+            self.drop()
+            return self.engine.connect()
 
     def drop(self) -> None:
         """Use none of them again. Those that other threads use now are closed when they have
@@ -118,6 +141,8 @@ class FromURL:
         if "creator" not in self._options:
             _refuse_in_memory(pool, str(url))
         more = {"hide_parameters": True, **options.FIXED, **self._options}
+        if pool is sa.pool.QueuePool and "pool" not in more:
+            more.setdefault("pool_timeout", _POOL_TIMEOUT)
         engine = sa.create_engine(rest, **{**more, "connect_args": connect_args})
         _refuse_in_memory(type(engine.pool), str(url))
         timeouts.check(engine.dialect)
@@ -175,6 +200,7 @@ class Beside:
         own = {
             "creator": self._connect,
             "poolclass": sa.pool.QueuePool,
+            "pool_timeout": _POOL_TIMEOUT,
             "hide_parameters": True,
         }
         given = {"pool_size": _BESIDE, "max_overflow": 0, **self._options}

@@ -42,12 +42,19 @@ _LOGIN_NUMBERS = {
 }
 #: Of a database, a table, a column, in general.
 _RIGHTS_NUMBERS = {1044, 1142, 1143, 1227, 1370}
-#: And no database, none of that name, no such table or column, no default; too large.
+#: What ``init_command`` sets: a variable, a character set, a collation, a time zone.
+_OPTION_NUMBERS = {1115, 1193, 1231, 1273, 1298}
+#: And no database, none of that name, no such table or column, no default; too large; a key or
+#: a row that does not fit; character sets that do not mix; a CHECK of MySQL and of MariaDB.
 _FINAL = {
     *_LOGIN_NUMBERS,
     *_RIGHTS_NUMBERS,
-    *(1046, 1049, 1051, 1054, 1146, 1153, 1364),
+    *_OPTION_NUMBERS,
+    *(1046, 1049, 1051, 1054, 1071, 1118, 1146, 1153, 1267, 1364, 3819, 4025),
 }
+
+#: A row of that key is there.
+_TAKEN = {"23505", 1022, 1062, 1169, 1586, "sqlite 1555", "sqlite 2067"}
 
 #: PostgreSQL: connections, transactions that are rolled back, resources, the operator's
 #: intervention, the system's failures.
@@ -89,9 +96,14 @@ _ADVICE: dict[str, set[int | str]] = {
         *("42P01", "3F000", 1146, 1051, "no such table"),
     },
     "Compare the table with sessions_table(): run the migration that is missing.": {
-        *("42703", "42804", 1054, 1364, "no such column", "has no column"),
+        *("42703", "42804", "23502", "23503", "23514", 1048, 1054, 1267, 1364, 1452),
+        *(3819, 4025),
+        *("sqlite 19", "no such column", "has no column"),
     },
-    "Correct the options in SESSION_SQLALCHEMY.": {"42704", "22023"},
+    "Correct the options in SESSION_SQLALCHEMY.": {
+        *("42704", "22023"),
+        *_OPTION_NUMBERS,
+    },
     "The pooler in between does not know prepared statements: do not set prepare_threshold.": {
         *("26000", "42P05"),
     },
@@ -137,6 +149,12 @@ def read_only(error: DBAPIError) -> bool:
 def _distrusted(error: DBAPIError) -> bool:
     """PyMySQL has one number for all that keeps it from connecting."""
     return isinstance(getattr(error.orig, "original_exception", None), SSLCertVerificationError)
+
+
+def taken(error: DBAPIError) -> bool:
+    """Whether there is such a row, where the driver tells it from other rules of the table."""
+    code = code_of(error)
+    return code is None or code in _TAKEN
 
 
 def _result(code: str) -> int:

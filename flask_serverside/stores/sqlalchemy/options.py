@@ -4,6 +4,7 @@ far as the driver lets one know without connecting.
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import inspect
 import math
@@ -137,12 +138,15 @@ def try_out(dialect: sa.Dialect, url: sa.URL, connect_args: Mapping[str, Any]) -
     if look is None:
         return
     refused: tuple[type[Exception], ...] = (TypeError, ValueError, LookupError, OSError)
-    refused += _errors_of(dialect)
+    refused += (AttributeError, *_errors_of(dialect))
     try:
         arguments, parameters = dialect.create_connect_args(url)
         look(dialect, arguments, {**parameters, **connect_args})
     except ConfigurationError:
         raise
+    except configparser.Error as error:  # which quotes the file, and there may be a password
+        allowed = f"a file of options that {dialect.driver} can read ({type(error).__name__})"
+        raise ConfigurationError(f"{KEY} (read_default_file)", str(url), allowed) from None
     except refused as error:
         said = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else error
         raise ConfigurationError(

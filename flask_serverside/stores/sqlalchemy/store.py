@@ -1,7 +1,8 @@
 """Sessions in a SQL database: SQLite, PostgreSQL, MariaDB and MySQL, through SQLAlchemy Core.
 
-Each operation is one statement in a short transaction of its own, on a connection of its
-own. The application's own database session is never touched.
+Each statement is committed by itself, on a connection of the store's own; only MySQL and older
+MariaDB end a batch in a transaction of two. The application's own database session is never
+touched.
 """
 
 from __future__ import annotations
@@ -186,11 +187,17 @@ class SQLAlchemyStore(IndexedStore):
     def _advice(self, error: Exception) -> str:
         return faults.advice(error)
 
+    def _describe(self, error: Exception) -> str:
+        # What PostgreSQL tells in detail is the row, which is the user's.
+        return super()._describe(error).partition("\nDETAIL:")[0]
+
     def _create(self, record: Record) -> bool:
         row = {"handle": record.handle, "created": record.created} | row_of(record)
         try:
             self._change(self._statements.create, row)
-        except IntegrityError:
+        except IntegrityError as error:
+            if not faults.taken(error):
+                raise
             return False
         if self._purge_interval and record.seen >= self._purge_due:
             self._purge_due = record.seen + self._jittered_interval()

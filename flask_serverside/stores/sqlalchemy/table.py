@@ -190,7 +190,10 @@ def create(table: sa.Table, connection: sa.Connection) -> None:
     """Unless it is there."""
     try:
         table.metadata.create_all(connection)
-    except DBAPIError:
-        # Another worker may have been faster. Then the table is there.
-        if not sa.inspect(connection).has_table(table.name, table.schema):
+    except DBAPIError as error:
+        # Another worker may have been faster. Then the table is there. Who has no connection
+        # any more cannot ask.
+        if error.connection_invalidated or not sa.inspect(connection).has_table(
+            table.name, table.schema
+        ):
             raise

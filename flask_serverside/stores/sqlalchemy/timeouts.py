@@ -6,6 +6,7 @@ Each driver has other names for its limits, or has none.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import socket
@@ -23,6 +24,8 @@ from ..time_limit import TimeLimit
 _TOLD = (3, 2)
 #: Seconds between two looks at the time. A driver that waits for an answer is woken by it.
 _INTERVAL = 0.1
+#: Seconds beyond the limit in which PostgreSQL is told that nobody waits for the answer.
+_CANCELLING = 0.1
 #: MySQL's numbers of what its own clients say.
 _CANNOT_CONNECT, _CANNOT_LOG_IN, _LOST = 2003, 2059, 2013
 
@@ -107,8 +110,17 @@ def _impatient_psycopg(psycopg: Any, limit: TimeLimit) -> Callable[..., Any]:
             """As the method that this replaces, except that Ctrl-C does not wait, too, for the
             server to cancel what it is at: the pool drops the connection.
             """
-            waiting = limited(waiting, limit.left, self.pgconn.finish)
+            waiting = limited(waiting, limit.left, self._give_up)
             return psycopg.waiting.wait(waiting, self.pgconn.socket, interval=interval)
+
+        def _give_up(self) -> None:
+            """A server that waits for a lock does not notice that we have gone: it keeps a
+            process for each of us, until it has no more for anybody.
+            """
+            if psycopg.capabilities.has_cancel_safe():  # an older one waits without a limit
+                with contextlib.suppress(psycopg.Error):
+                    self.cancel_safe(timeout=_CANCELLING)
+            self.pgconn.finish()
 
     def connect(*arguments: Any, **parameters: Any) -> Any:
         told = psycopg.conninfo.conninfo_to_dict(
