@@ -55,7 +55,7 @@ SQLALCHEMY = [
     ["__init__"],
     ["store"],
     ["engine"],
-    ["examination", "faults", "options", "table", "timeouts"],
+    ["examination", "failover", "faults", "options", "table", "timeouts"],
 ]
 #: The same within ``stores/mongodb``.
 MONGODB = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from test_sqlalchemy import make_store
 from flask_serverside import StoreError
 from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
+from flask_serverside.testing import saved_again
 
 pytestmark = pytest.mark.group("sql")
 
@@ -70,3 +72,27 @@ def test_what_a_password_of_mysql_takes_is_named_where_it_is_missing(
     monkeypatch.undo()
     assert store.load("0" * 64) is None
     store.close()
+
+
+def test_the_server_gives_up_a_lock_when_the_store_does(related: Running) -> None:
+    """Else what was answered as a failure would take effect later, and connections pile up."""
+    import sqlalchemy as sa
+
+    url = related.config["SESSION_SQLALCHEMY"]
+    store = make_store(url, table="locked", timeout=1.0)
+    record = new_record(store)
+    assert store.create(record)
+    other = sa.create_engine(url)
+    with other.connect() as connection:
+        connection.execute(sa.text("SELECT * FROM locked FOR UPDATE"))
+        with pytest.raises(StoreUnavailable):
+            store.replace(saved_again(record, b"late"))
+        deadline = time.monotonic() + 5
+        waiting = sa.text(
+            "SELECT count(*) FROM information_schema.processlist WHERE info LIKE :q"
+        )
+        while connection.scalar(waiting, {"q": "UPDATE locked%"}):
+            assert time.monotonic() < deadline
+    assert store.load(record.handle) == record
+    store.close()
+    other.dispose()

@@ -13,8 +13,11 @@ class TimeLimit(threading.local):
     """The time limit of the operation that this thread is at."""
 
     _ends = 0.0
+    #: Seconds that the operation has in all.
+    seconds = 0.0
 
     def start(self, seconds: float) -> None:
+        self.seconds = seconds
         self._ends = time.monotonic() + seconds
 
     @property

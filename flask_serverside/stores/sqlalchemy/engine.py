@@ -23,6 +23,7 @@ from ..outage import log
 from ..time_limit import TimeLimit
 from . import options
 from . import timeouts
+from .failover import Failover
 from .options import KEY
 from .options import OPTIONS
 
@@ -36,11 +37,21 @@ _POOL_TIMEOUT = 0.1
 class Connections:
     """One connection for each operation, of so many at once. Waits for one within the limit."""
 
-    def __init__(self, engine: sa.Engine, limit: TimeLimit, most: int | None = None) -> None:
-        """:param most: how many at once; ``None``: that is the engine's business."""
+    def __init__(
+        self,
+        engine: sa.Engine,
+        limit: TimeLimit,
+        most: int | None = None,
+        ours: bool = True,
+    ) -> None:
+        """
+        :param most: how many at once; ``None``: that is the engine's business.
+        :param ours: whether nobody else uses this engine.
+        """
         self.engine = engine
         self._limit = limit
         self._free = None if most is None else threading.BoundedSemaphore(most)
+        self._failover = Failover(engine) if ours else None
 
     @contextlib.contextmanager
     def one(self) -> Iterator[sa.Connection]:
@@ -62,7 +73,20 @@ class Connections:
             if self._free is not None:
                 self._free.release()
 
+    def wrote(self, connection: sa.Connection) -> None:
+        """A write went through on this connection."""
+        if self._failover is not None:
+            self._failover.wrote(connection)
+
     def _borrowed(self) -> sa.Connection:
+        while True:
+            connection = self._any()
+            if self._failover is None or not self._failover.is_outdated(connection):
+                return connection
+            connection.invalidate()
+            connection.close()
+
+    def _any(self) -> sa.Connection:
         try:
             return self.engine.connect()
         except PoolTimeout:
@@ -77,6 +101,8 @@ class Connections:
         """Use none of them again. Those that other threads use now are closed when they have
         done with them: SQLAlchemy would leave them open in a pool that nobody has any more.
         """
+        if self._failover is not None:
+            self._failover.begin()
         left = self.engine.pool
         self.engine.dispose()
         sa.event.listen(left, "checkin", _close)
@@ -187,7 +213,7 @@ class Beside:
         if self._as_it_is:
             shared = self._engine.execution_options(isolation_level="AUTOCOMMIT")
             shared.hide_parameters = True  # they are the user's data, and errors are logged
-            return Connections(shared, self._limit)
+            return Connections(shared, self._limit, ours=False)
         if not self._listens:
             # After the listeners of the application, which add a password, say.
             self._listens = True
@@ -211,8 +237,12 @@ class Beside:
         return Connections(made, self._limit, _most(made, given))
 
     def inherited(self) -> list[sa.Pool]:
-        """The pools that a parent process has left here, forgotten."""
-        return [Connections(self._engine, self._limit).forget()]
+        """The pools that a parent process has left here, forgotten. What the application's pool
+        holds is the application's business, unless sessions use it.
+        """
+        if not self._as_it_is:
+            return []
+        return [Connections(self._engine, self._limit, ours=False).forget()]
 
     def close(self, connections: Connections) -> None:
         if not self._as_it_is:

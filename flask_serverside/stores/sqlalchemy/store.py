@@ -298,7 +298,10 @@ class SQLAlchemyStore(IndexedStore):
 
         def change() -> int:
             with self._connection() as connection:
-                return connection.execute(statement, values).rowcount
+                met = connection.execute(statement, values).rowcount
+                assert self._connections is not None
+                self._connections.wrote(connection)
+                return met
 
         return self._undisturbed(change)
 

@@ -51,7 +51,7 @@ def connecting(limit: TimeLimit) -> Callable[..., Any]:
 
     def connect(dialect: Any, _: Any, arguments: Any, parameters: Parameters) -> Any:
         if dialect.driver in _SETTINGS:
-            _SETTINGS[dialect.driver](parameters)
+            _SETTINGS[dialect.driver](parameters, limit)
         for name, convert in _LIMITS.get(dialect.driver, {}).items():
             left = convert(limit.left)
             if not 0 < float(parameters.get(name) or 0) <= left:
@@ -82,7 +82,7 @@ def shorten(connection: sa.Connection, limit: TimeLimit) -> None:
         driver.execute(f"PRAGMA busy_timeout = {max(1, int(limit.left * 1000))}")
 
 
-def _prepare_nothing(parameters: Parameters) -> None:
+def _prepare_nothing(parameters: Parameters, _: TimeLimit) -> None:
     """A pooler such as PgBouncer may lead each statement to another process of the server,
     which does not know what was prepared.
     """
@@ -163,8 +163,13 @@ def _limited(
         return done.value
 
 
-def _all_letters(parameters: Parameters) -> None:
-    """What MySQL calls utf8 has three bytes for a letter: not enough for all."""
+def _for_mysql(parameters: Parameters, limit: TimeLimit) -> None:
+    """What MySQL calls utf8 has three bytes for a letter: not enough for all. And a server goes
+    on waiting for a lock, 50 seconds by default, when nobody waits for its answer any more.
+    """
+    seconds = _whole(limit.seconds)
+    waits = f"SET SESSION innodb_lock_wait_timeout={seconds}, lock_wait_timeout={seconds}"
+    parameters.setdefault("init_command", waits)
     if parameters.get("charset") != "utf8mb4":
         parameters["charset"] = "utf8mb4"
         parameters.pop("collation", None)  # of the other one
@@ -246,8 +251,8 @@ def _reach(host: str, port: int, seconds: float) -> socket.socket:
 
 
 _CONNECTIONS = {"psycopg": _impatient_psycopg, "pymysql": _impatient_pymysql}
-_SETTINGS: dict[str, Callable[[Parameters], None]] = {
+_SETTINGS: dict[str, Callable[[Parameters, TimeLimit], None]] = {
     "psycopg": _prepare_nothing,
-    "pymysql": _all_letters,
-    "mysqldb": _all_letters,
+    "pymysql": _for_mysql,
+    "mysqldb": _for_mysql,
 }
