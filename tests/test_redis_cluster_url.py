@@ -40,12 +40,11 @@ def six() -> Iterator[list[Node]]:
     """Three primaries, and a replica of each, which takes its place within a second or two."""
     import redis
 
-    servers = [Node() for _ in range(6)]
+    servers = [Node(1000) for _ in range(6)]
     try:
         for number, node in enumerate(servers):
             node.start()
             with redis.Redis(port=node.port) as client:
-                client.config_set("cluster-node-timeout", 1000)
                 client.config_set("repl-diskless-sync-delay", 0)
                 if number < 3:
                     first, last = (SLOTS * n // 3 for n in (number, number + 1))
