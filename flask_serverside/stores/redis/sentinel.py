@@ -100,10 +100,10 @@ class Sentinels:
         connection = self._kind(**self._options | limits, host=host, port=port)
         try:
             connection.connect()  # type: ignore[no-untyped-call]
-            connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)  # type: ignore[no-untyped-call]
+            connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
             found = connection.read_response()
         finally:
-            connection.disconnect()  # type: ignore[no-untyped-call]
+            connection.disconnect()
         return found and (found[0].decode(), int(found[1]))
 
 
