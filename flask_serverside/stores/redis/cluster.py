@@ -209,11 +209,11 @@ class OwnCluster(Line):
                 errors.append(error)
             finally:
                 drop(client)
+        if self._map is not None:
+            return self._map
         for refusal in errors:
             if isinstance(refusal, AuthenticationError | ResponseError):
                 raise refusal
-        if self._map is not None:
-            return self._map
         reasons = ", ".join(str(error) for error in errors) or "none has any keys"
         raise NoConnection(f"No server of the cluster can be asked: {reasons}")
 

@@ -118,6 +118,10 @@ class Limited(_Connection):
     #: The pool's list of those that were lost. It gets an entry when this one is.
     lost: deque[None] | None = None
 
+    def elsewhere(self) -> bool:
+        """Whether another server is the right one now."""
+        return False
+
     def send_command(self, *arguments: Any, **options: Any) -> None:
         self.owed += 1
         super().send_command(*arguments, **options)  # type: ignore[no-untyped-call]
@@ -218,7 +222,9 @@ class Pool(BlockingConnectionPool):
         self.pool.put_nowait(taken)
 
     def _is_stale(self, connection: Any) -> bool:
-        """Whether the server has closed it, or has said something unasked."""
+        """Whether the server has closed it, has said something unasked, or is the wrong one."""
+        if connection.elsewhere():
+            return True
         try:
             return bool(connection.can_read(0)) and not self._pushes
         except (NoConnection, NoAnswer, OSError):
