@@ -376,8 +376,7 @@ def test_a_primary_that_is_known_serves_on_while_a_sentinel_has_lost_its_memory(
     store.ping()
     for sentinel in site.sentinels:
         sentinel.kill()
-    forgetful = Forgetful()
-    forgetful.port = site.sentinels[0].port
+    forgetful = Forgetful(site.sentinels[0].port)
     forgetful.start()
     try:
         store._line._sentinels.doubt()
@@ -388,6 +387,15 @@ def test_a_primary_that_is_known_serves_on_while_a_sentinel_has_lost_its_memory(
 
 
 class Forgetful(Sentinel):
+    """In another's place."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._place = port
+
+    def prepare(self, folder: Path) -> None:
+        self.port = self._place
+
     def command(self, folder: Path) -> list[str]:
         command = super().command(folder)
         (folder / "sentinel.conf").write_text(f"port {self.port}\nbind 127.0.0.1\n")

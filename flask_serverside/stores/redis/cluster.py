@@ -34,7 +34,6 @@ _REDIRECTS = 8
 #: Seconds until it is worth trying a command again whose keys are just being moved.
 _MOVING = 0.05
 
-
 #: What is answered while keys are moved, and after that.
 _ELSEWHERE = ("ASK", "MOVED", "TRYAGAIN")
 
@@ -227,12 +226,18 @@ def _together(commands: Sequence[Command], client: Any) -> list[Any]:
 
 
 def _named(error: Exception, asked: Address) -> Address:
-    """Where the command is to go: "MOVED 3999 host:port". No host: that which has answered."""
+    """Where the command is to go: ``MOVED 3999 host:port``."""
     host, _, port = str(error).split()[-1].rpartition(":")
-    return host or asked[0], int(port)
+    return _host(host, asked[0]), int(port)
 
 
 def _range(part: Any, asked: str) -> tuple[int, int, Address]:
     first, last, (host, port, *_), *_ = part
-    name = host.decode() if host else ""
-    return int(first), int(last), (asked if name in ("", "?") else name, int(port))
+    return int(first), int(last), (_host(host.decode() if host else "", asked), int(port))
+
+
+def _host(told: str, asked: str) -> str:
+    """A server that does not know a name for another one, or for itself, means the host that
+    it was asked at.
+    """
+    return asked if told in ("", "?") else told

@@ -32,6 +32,7 @@ from . import examination
 from . import faults
 from . import scripts
 from .line import Command
+from .line import RAW
 from .lines import errors_of
 from .lines import line_by
 from .lines import line_to
@@ -89,6 +90,8 @@ class RedisStore(IndexedStore):
         self._line.renew()
 
     def _create(self, record: Record) -> bool:
+        if record.expires <= record.seen:
+            return False
         if record.subject is not None:
             return bool(self._write(scripts.CREATE, record, record.pack()))
         ttl = record.expires - record.seen
@@ -132,7 +135,7 @@ class RedisStore(IndexedStore):
         if name in servers:
             pattern = _SPECIAL.sub(r"\\\g<0>", self.prefix + beginning) + "*"
             cursor, keys = servers[name].execute_command(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE
+                "SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE, **RAW
             )
         else:  # it has left the cluster, and its keys are elsewhere
             cursor, keys = 0, []
