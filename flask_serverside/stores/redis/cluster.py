@@ -47,11 +47,15 @@ class Map:
             self._slots |= dict.fromkeys(range(first, last + 1), address)
         self.primaries = tuple(dict.fromkeys(address for _, _, address in slots))
 
+    def known(self, key: str) -> Address | None:
+        return self._slots.get(key_slot(key.encode()))
+
     def where(self, key: str) -> Address:
-        slot = key_slot(key.encode())
-        if slot not in self._slots:
+        found = self.known(key)
+        if found is None:
+            slot = key_slot(key.encode())
             raise ClusterDownError(f"No server of the cluster has slot {slot}")
-        return self._slots[slot]
+        return found
 
 
 class OwnCluster(Line):
@@ -150,10 +154,16 @@ class OwnCluster(Line):
         primaries = self._current().primaries
         return {f"{host}:{port}": self._client((host, port)) for host, port in primaries}
 
-    def renew(self) -> None:
-        self._doubted = True
+    def server_of(self, key: str) -> Any:
+        return self._map and self._map.known(key)
 
-    suspect = renew
+    def renew(self) -> None:
+        """The map, too: another server may have taken the place of one."""
+        self._doubted = True
+        self._close_all_but(())
+
+    def suspect(self) -> None:
+        self._doubted = True
 
     def close(self) -> None:
         self._close_all_but(())

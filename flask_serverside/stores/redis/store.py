@@ -144,6 +144,12 @@ class RedisStore(IndexedStore):
         following = (min(rest), 0) if rest else None
         return list(filter(_HANDLE.fullmatch, named)), (name, cursor) if cursor else following
 
+    def _apart(self, handles: list[str]) -> Iterable[list[str]]:
+        apart: dict[Any, list[str]] = {}
+        for handle in handles:
+            apart.setdefault(self._line.server_of(self._key(handle)), []).append(handle)
+        return apart.values()
+
     def _entries(self, handles: list[str]) -> list[Entry]:
         asked: list[Command] = []
         for key in map(self._key, handles):
@@ -161,7 +167,9 @@ class RedisStore(IndexedStore):
         chosen = (0, "") if subject is None else (1, subject)
         keys = [self._key(handle) for handle in handles]
         if self._line.cluster:
-            subjects = [answer[0] for answer in self._run_each(scripts.END, keys, *chosen)]
+            answers = self._run_each(scripts.END, keys, *chosen)
+            # What one has failed to end is tried by itself, after the others are told of.
+            subjects = [None if isinstance(one, Exception) else one[0] for one in answers]
         else:
             subjects = self._run(scripts.END, keys, *chosen)
         ended: dict[str, list[str]] = {}
@@ -217,16 +225,18 @@ class RedisStore(IndexedStore):
     def _run_each(
         self, script: scripts.Script, keys: Iterable[str], *arguments: Any
     ) -> list[Any]:
-        """Run a script for each key by itself, where they are on different servers."""
+        """Run a script for each key by itself, where they are on different servers. An error
+        stands in its answer's place, unless there are only errors.
+        """
         asked: list[Command] = [("EVALSHA", script.sha, 1, key, *arguments) for key in keys]
         answers = self._line.send_all(asked)
         unknown = [n for n, answer in enumerate(answers) if faults.unknown_script(answer)]
         texts = [("EVAL", script.text, *asked[number][2:]) for number in unknown]
         for number, answer in zip(unknown, self._line.send_all(texts), strict=True):
             answers[number] = answer
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        failed = [answer for answer in answers if isinstance(answer, Exception)]
+        if failed and len(failed) == len(answers):
+            raise failed[0]
         return answers
 
     def _send(self, *command: Any) -> Any:
