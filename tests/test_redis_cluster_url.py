@@ -345,3 +345,29 @@ def test_connections_that_are_of_no_use_are_not_used_again(nodes: list[Node], ur
     store._line.renew()
     store.ping()
     assert not before & set(store._line.clients().values())
+
+
+def test_a_server_that_has_left_the_cluster_is_not_believed(
+    nodes: list[Node], url: str
+) -> None:
+    """It still thinks that it has its slots, and knows of no other server."""
+    from deployments import ask
+
+    left = Node(15_000)
+    left.start()
+    try:
+        ask(left, "CONFIG SET", "cluster-require-full-coverage", "no")
+        ask(left, "CLUSTER ADDSLOTSRANGE", 0, SLOTS // 2)
+        store = make_store(url.replace("://", f"://127.0.0.1:{left.port},"))
+        records = records_on_each(store)
+        assert store.count() >= len(records)
+        with make_client(left) as client:
+            assert not client.dbsize()
+    finally:
+        left.stop()
+
+
+def make_client(node: Node) -> Any:
+    import redis
+
+    return redis.Redis(port=node.port)

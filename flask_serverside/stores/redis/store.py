@@ -31,11 +31,11 @@ from ..record import Record
 from . import examination
 from . import faults
 from . import scripts
+from .choice import errors_of
+from .choice import line_by
+from .choice import line_to
 from .line import Command
 from .line import RAW
-from .lines import errors_of
-from .lines import line_by
-from .lines import line_to
 from .urls import DEFAULT
 from .urls import KEY
 
