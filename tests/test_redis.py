@@ -404,3 +404,24 @@ def test_what_has_expired_is_not_created_and_leaves_nothing(
     record = new_record(store, subject=subject)
     assert not store.create(record._replace(expires=record.seen))
     assert not client.keys("expired:*")
+
+
+def test_an_index_never_says_that_a_session_ends_earlier_than_it_said(
+    store: Any, client: Any
+) -> None:
+    """Who saves may have loaded it before another has extended it."""
+    from flask_serverside.stores.redis import scripts
+
+    store.create(record := new_record(store, subject="late"))
+    store._run(
+        scripts.NOTE, [store._index("late")], record.handle, record.expires - 1, record.seen
+    )
+    assert client.zscore(store._index("late"), record.handle) == record.expires
+
+
+def test_what_is_no_record_is_not_removed_with_those_of_others(store: Any, client: Any) -> None:
+    handle = "e" * 64
+    client.set(store._key(handle), b"x" * 200)
+    assert store._end_many([handle], None) == []
+    assert client.exists(store._key(handle))
+    client.delete(store._key(handle))
