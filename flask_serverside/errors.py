@@ -8,20 +8,27 @@ from datetime import timedelta
 from werkzeug.exceptions import Conflict
 from werkzeug.exceptions import ServiceUnavailable
 
-#: In a URL, up to the last @, or in its query, where MongoDB has options within an option.
-_PASSWORD = re.compile(r"(?s)(://[^@\s:]*:).*(@)")
+#: What looks like an address, up to its last @. With a slip in it, any of that may be a part of
+#: a password.
+_PASSWORD = re.compile(r"(?s)^(b?['\"]?(?:[A-Za-z][A-Za-z0-9+.-]*://)?).*@")
+#: In a query, where MongoDB has options within an option.
 _QUERY = re.compile(
-    r"(?i)([?&;,=][^=:,&;\s]*(?:passw(?:or)?d|pwd|secret|token)[^=:,&;\s]*[=:])[^&;\s'\"]*"
+    r"(?i)([?&;,=][^=:,&;\s]*(?:passw(?:or)?d|pwd|secret|token)[^=:,&;\s]*[=:])([^&;'\"]*)"
 )
 
 
 def shown(value: object) -> str:
-    """A configuration value for people: passwords in URLs are masked, and of an object there is
-    only its type, since it may hold secrets, too.
+    """A configuration value for people: users and passwords in URLs are masked, and of an
+    object there is only its type, since it may hold secrets, too.
     """
     plain = isinstance(value, str | bytes | int | float | list | tuple | timedelta | type)
     text = repr(value) if plain or value is None else f"<{type(value).__qualname__} object>"
-    return _QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***\2", text))
+    return _PASSWORD.sub(r"\1***@", _QUERY.sub(_masked, text))
+
+
+def _masked(option: re.Match[str]) -> str:
+    """Its @ stays, since what stands before that is masked, too."""
+    return f"{option[1]}***" + ("@" if "@" in option[2] else "")
 
 
 class SessionError(Exception):

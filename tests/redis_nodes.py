@@ -35,7 +35,7 @@ class Node(Replicated):
             "enabled": "yes",
             "config-file": folder / "nodes",
             "port": self.bus,
-            "node-timeout": SOON,
+            "node-timeout": self.patience,
         }
         cluster = [
             part for key, value in options.items() for part in (f"--cluster-{key}", value)

@@ -597,7 +597,7 @@ def test_a_configuration_that_cannot_work_is_one_line_without_its_password() -> 
         .invoke(cli.sessions, ["check"], obj=ScriptInfo(create_app=create_app))
     )
     assert result.exit_code == 2
-    assert result.stderr.startswith("Error: SESSION_TYPE = 'redis://:***@host'")
+    assert result.stderr.startswith("Error: SESSION_TYPE = 'redis://***@host'")
     assert result.stderr.count("\n") == 1
 
 

@@ -64,7 +64,7 @@ REFUSED_BY_A_BACKEND: list[Any] = [
     for group, config, named in [
         ("redis", {"SESSION_REDIS": None}, ["SESSION_REDIS = None", "leave the key out"]),
         ("redis", {"SESSION_REDIS": "http://host"}, ["SESSION_REDIS", "redis://"]),
-        ("redis", {"SESSION_REDIS": "redis://u:pa@h:port"}, ["SESSION_REDIS", "u:***@h"]),
+        ("redis", {"SESSION_REDIS": "redis://u:pa@h:port"}, ["SESSION_REDIS", "://***@h"]),
         ("redis", {"SESSION_REDIS": 5}, ["SESSION_REDIS = 5"]),
         ("memcached", {"SESSION_MEMCACHED": None}, ["SESSION_MEMCACHED = None", "host:port"]),
         ("memcached", {"SESSION_MEMCACHED": ""}, ["SESSION_MEMCACHED", "host:port"]),
@@ -77,7 +77,7 @@ REFUSED_BY_A_BACKEND: list[Any] = [
         ("sql", {"SESSION_SQLALCHEMY": None}, ["SESSION_SQLALCHEMY = None", "Engine"]),
         ("sql", {"SESSION_SQLALCHEMY": "no url"}, ["SESSION_SQLALCHEMY", "'no url'"]),
         ("sql", {"SESSION_SQLALCHEMY": "sqlite://"}, ["SESSION_SQLALCHEMY", "memory"]),
-        ("sql", {"SESSION_SQLALCHEMY": "oracle://u:pa@h/d"}, ["pip install", "u:***@h"]),
+        ("sql", {"SESSION_SQLALCHEMY": "oracle://u:pa@h/d"}, ["pip install", "://***@h"]),
         (
             "sql",
             {"SESSION_SQLALCHEMY": "sqlite:///x", "SESSION_SQLALCHEMY_BIND_KEY": "a"},

@@ -44,7 +44,7 @@ STORES = [
 REDIS = [
     ["__init__"],
     ["store"],
-    ["lines"],
+    ["choice"],
     ["cluster", "sentinel"],
     ["line"],
     ["connections"],

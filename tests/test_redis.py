@@ -371,3 +371,57 @@ def test_a_pipeline_is_no_client(client: Any) -> None:
     for pipeline in (client.pipeline(), valkey.Valkey().pipeline()):
         with pytest.raises(ConfigurationError, match="SESSION_REDIS"):
             RedisStore(pipeline)
+
+
+@pytest.mark.parametrize("driver", ["url", "redis", "valkey"])
+def test_a_key_of_others_that_is_no_text_stops_no_list(
+    redis_server: Redis, client: Any, driver: str
+) -> None:
+    import redis
+    import valkey
+
+    from flask_serverside.stores.redis import RedisStore
+
+    given: Any = {
+        "url": f"{redis_server.url}?decode_responses=true",
+        "redis": redis.Redis(port=redis_server.port, decode_responses=True),
+        "valkey": valkey.Valkey(port=redis_server.port, decode_responses=True),
+    }[driver]
+    store = RedisStore(given, prefix="others:")
+    store.create(record := new_record(store))
+    client.set(b"others:\xff\xfe", "x")
+    assert store.count() == 1
+    assert [ended.handle for ended in store.end_all()] == [record.handle]
+    if driver != "url":
+        given.close()
+
+
+@pytest.mark.parametrize("subject", [None, "ada"])
+def test_what_has_expired_is_not_created_and_leaves_nothing(
+    store: Any, client: Any, subject: str | None
+) -> None:
+    store.prefix = "expired:"
+    record = new_record(store, subject=subject)
+    assert not store.create(record._replace(expires=record.seen))
+    assert not client.keys("expired:*")
+
+
+def test_an_index_never_says_that_a_session_ends_earlier_than_it_said(
+    store: Any, client: Any
+) -> None:
+    """Who saves may have loaded it before another has extended it."""
+    from flask_serverside.stores.redis import scripts
+
+    store.create(record := new_record(store, subject="late"))
+    store._run(
+        scripts.NOTE, [store._index("late")], record.handle, record.expires - 1, record.seen
+    )
+    assert client.zscore(store._index("late"), record.handle) == record.expires
+
+
+def test_what_is_no_record_is_not_removed_with_those_of_others(store: Any, client: Any) -> None:
+    handle = "e" * 64
+    client.set(store._key(handle), b"x" * 200)
+    assert store._end_many([handle], None) == []
+    assert client.exists(store._key(handle))
+    client.delete(store._key(handle))

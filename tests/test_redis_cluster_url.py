@@ -40,12 +40,11 @@ def six() -> Iterator[list[Node]]:
     """Three primaries, and a replica of each, which takes its place within a second or two."""
     import redis
 
-    servers = [Node() for _ in range(6)]
+    servers = [Node(1000) for _ in range(6)]
     try:
         for number, node in enumerate(servers):
             node.start()
             with redis.Redis(port=node.port) as client:
-                client.config_set("cluster-node-timeout", 1000)
                 client.config_set("repl-diskless-sync-delay", 0)
                 if number < 3:
                     first, last = (SLOTS * n // 3 for n in (number, number + 1))
@@ -269,3 +268,106 @@ def test_a_wrong_password_is_refused(nodes: list[Node], url: str) -> None:
     with pytest.raises(StoreError, match=r"(?i)password") as caught:
         store.ping()
     assert not isinstance(caught.value, StoreUnavailable)
+
+
+def test_sessions_on_other_servers_end_and_are_told_of_while_one_is_frozen(
+    nodes: list[Node], url: str
+) -> None:
+    import redis
+
+    store = make_store(url, timeout=0.5)
+    client = redis.RedisCluster(host="127.0.0.1", port=nodes[0].port)
+    records = [new_record(store, subject="thief") for _ in range(20)]
+    for record in records:
+        store.create(record)
+    where = client.get_node_from_key(store._index("thief")).port
+    frozen = next(node for node in nodes if node.port != where)
+    theirs = {
+        record.handle
+        for record in records
+        if client.get_node_from_key(store._key(record.handle)).port == frozen.port
+    }
+    frozen.freeze()
+    ended, told = [], []
+    try:
+        with pytest.raises(StoreUnavailable):
+            ended.extend(store.end_all("thief", told=told.append))
+    finally:
+        frozen.thaw()
+    others = {record.handle for record in records} - theirs
+    assert {record.handle for record in ended} == {record.handle for record in told} == others
+    assert {e.record.handle for e in store.entries("thief")} == theirs
+    client.close()
+
+
+def test_a_cluster_server_with_too_many_clients_is_unavailable(
+    nodes: list[Node], url: str
+) -> None:
+    import redis
+
+    with redis.Redis(port=nodes[0].port) as admin:
+        most = admin.config_get("maxclients")["maxclients"]
+        admin.config_set("maxclients", 5)
+        try:
+            with pytest.raises(StoreUnavailable, match="max number of clients"):
+                make_store(f"redis+cluster://127.0.0.1:{nodes[0].port}").ping()
+        finally:
+            admin.config_set("maxclients", most)
+
+
+def test_a_redirect_to_a_server_without_a_name_is_followed(nodes: list[Node], url: str) -> None:
+    """As it is told by one that is to tell host names and knows none."""
+    from deployments import ask
+
+    from flask_serverside.stores.redis.cluster import Map
+
+    store = make_store(url)
+    records = records_on_each(store)
+    for node in nodes:
+        ask(node, "CONFIG SET", "cluster-preferred-endpoint-type", "hostname")
+    try:
+        primaries = store._line._map.primaries
+        for record in records:
+            store._line._map = Map([(0, SLOTS - 1, primaries[0])])
+            store._line._doubted = False
+            # Through the line: the store would try again, by the new map.
+            store.limit.start(1)
+            assert store._line.send("GET", store._key(record.handle)) == record.pack()
+    finally:
+        for node in nodes:
+            ask(node, "CONFIG SET", "cluster-preferred-endpoint-type", "ip")
+
+
+def test_connections_that_are_of_no_use_are_not_used_again(nodes: list[Node], url: str) -> None:
+    store = make_store(url)
+    records_on_each(store)
+    before = set(store._line.clients().values())
+    store._line.renew()
+    store.ping()
+    assert not before & set(store._line.clients().values())
+
+
+def test_a_server_that_has_left_the_cluster_is_not_believed(
+    nodes: list[Node], url: str
+) -> None:
+    """It still thinks that it has its slots, and knows of no other server."""
+    from deployments import ask
+
+    left = Node(15_000)
+    left.start()
+    try:
+        ask(left, "CONFIG SET", "cluster-require-full-coverage", "no")
+        ask(left, "CLUSTER ADDSLOTSRANGE", 0, SLOTS // 2)
+        store = make_store(url.replace("://", f"://127.0.0.1:{left.port},"))
+        records = records_on_each(store)
+        assert store.count() >= len(records)
+        with make_client(left) as client:
+            assert not client.dbsize()
+    finally:
+        left.stop()
+
+
+def make_client(node: Node) -> Any:
+    import redis
+
+    return redis.Redis(port=node.port)

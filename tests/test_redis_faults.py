@@ -349,6 +349,7 @@ SAID = {
     "TRYAGAIN Multiple keys request during rehashing of slot": True,
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN.": True,
     "ERR max number of clients reached": True,
+    "ERR max number of clients + cluster connections reached": True,
     "NOAUTH Authentication required.": False,
     "WRONGPASS invalid username-password pair or user is disabled.": False,
     "ERR invalid password": False,
@@ -372,3 +373,33 @@ def test_the_answers_of_a_server_mean_the_same_by_each_driver(driver: str, said:
     error = parsers._RESP2Parser(0).parse_error(said)
     assert (faults.meaning(error) is not Fault.REFUSED) is SAID[said]
     assert bool(faults.advice(error)) is not SAID[said]
+
+
+def test_a_tombstone_that_is_refused_leaves_the_session_in_the_index(
+    own: Redis, client: Any
+) -> None:
+    admin = make_store(own.url)
+    admin.create(record := new_record(admin, subject="ada"))
+    client.execute_command("ACL SETUSER", "op", "on", ">pw", "~*", "+@all", "-set")
+    with pytest.raises(StoreError, match=r"docs/backends.rst"):
+        make_store(own.url.replace("://", "://op:pw@")).end(record)
+    assert admin.load(record.handle) == record
+    assert admin.count("ada") == 1
+    assert len(list(admin.end_all("ada"))) == 1
+
+
+@pytest.mark.parametrize("subject", [None, "ada"])
+def test_who_signs_out_of_a_full_server_has_signed_out(
+    own: Redis, client: Any, subject: str | None
+) -> None:
+    store = make_store(own.url)
+    store.create(record := new_record(store, subject=subject))
+    client.config_set("maxmemory", 1)
+    assert store.end(record)
+    standing = store.find(record.handle)
+    assert standing is not None
+    assert standing.ended
+    with pytest.raises(StoreUnavailable, match="maxmemory"):
+        store.create(new_record(store))
+    client.config_set("maxmemory", 0)
+    assert not list(store.entries(subject))

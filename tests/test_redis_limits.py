@@ -216,3 +216,10 @@ def test_who_waits_for_a_connection_waits_no_longer_than_the_limit(guarded: Guar
     assert all(seconds < LIMIT + MARGIN for _, seconds in errors)
     proxy.mend()
     proxy.close()
+
+
+def test_connections_that_were_closed_leave_room_for_others(guarded: Guarded) -> None:
+    store = make_store(f"redis://:secret@127.0.0.1:{guarded.port}?max_connections=1")
+    for _ in range(3):
+        store.ping()
+        store._line.client.connection_pool.close_idle()

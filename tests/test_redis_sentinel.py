@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
+import sys
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import free_port
 from servers import Redis
 from servers import Server
 
@@ -273,3 +278,125 @@ def test_a_replica_is_told_of(lasting: Site) -> None:
     replica = next(server for server in lasting.servers if server is not lasting.primary)
     (warning,) = make_store(replica.url).examine().warnings
     assert "is a replica" in warning
+
+
+@pytest.mark.parametrize("named", ["a dead server", "a replica"])
+def test_a_sentinel_that_is_behind_is_passed_over_for_one_that_is_right(
+    lasting: Site, named: str
+) -> None:
+    replica = next(server for server in lasting.servers if server is not lasting.primary)
+    behind = StandIn(replica.port if named == "a replica" else free_port())
+    try:
+        for _ in range(2):
+            store = make_store(lasting.url.replace("://", f"://127.0.0.1:{behind.port},"))
+            store.ping()
+            store._line.renew()
+            store.ping()
+    finally:
+        behind.close()
+
+
+class StandIn:
+    """A sentinel that knows one thing only."""
+
+    def __init__(self, primary: int) -> None:
+        number = str(primary).encode()
+        self._answer = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n" % (len(number), number)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                with client:
+                    while client.recv(4096):
+                        client.sendall(self._answer)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def test_many_threads_that_ask_at_once_find_all_sentinels() -> None:
+    from flask_serverside.stores.redis.sentinel import Sentinels
+    from flask_serverside.stores.redis.urls import parse
+    from flask_serverside.stores.time_limit import TimeLimit
+
+    sentinels: Any = Sentinels(parse("redis+sentinel://a,b,c/shop"), TimeLimit())
+    sentinels._ask = lambda address, seconds: (sys.setswitchinterval(1e-6), ("h", 1))[1]
+    sentinels._known = ("h", 1)
+    silent = []
+    before = sys.getswitchinterval()
+
+    def work() -> None:
+        silent.extend([1 for _ in range(2000) if sentinels._asked(60) is None])
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(before)
+    assert not silent
+
+
+def test_who_only_reads_learns_of_a_new_primary(site: Site) -> None:
+    """The old one, cut off from the sentinels, goes on answering as a primary."""
+    import redis
+
+    reader, writer = make_store(site.url), make_store(site.url)
+    reader.create(record := new_record(reader))
+    assert reader.load(record.handle) is not None
+    _replicated(site)
+    old = site.primary
+    with redis.Redis(port=old.port) as client:  # nobody can tell it that it is one no more
+        client.execute_command("ACL SETUSER", "default", "-replicaof", "-slaveof", "-client")
+    old.freeze()
+    until(lambda: site.primary is not old)
+    until(lambda: ended(writer, record))
+    old.thaw()
+    began = time.monotonic()
+    until(lambda: (found := reader.load(record.handle)) is None or found.ended)
+    assert time.monotonic() - began < 5
+
+
+def ended(store: Any, record: Any) -> bool:
+    try:
+        return bool(store.end(record))
+    except StoreUnavailable:
+        return False
+
+
+def test_a_primary_that_is_known_serves_on_while_a_sentinel_has_lost_its_memory(
+    site: Site,
+) -> None:
+    """The others are down."""
+    store = make_store(site.url)
+    store.ping()
+    for sentinel in site.sentinels:
+        sentinel.kill()
+    forgetful = Forgetful(site.sentinels[0].port)
+    forgetful.start()
+    try:
+        store._line._sentinels.doubt()
+        store._line.client.connection_pool.disconnect()  # it takes a new connection
+        store.ping()
+    finally:
+        forgetful.stop()
+
+
+class Forgetful(Sentinel):
+    """In another's place."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._place = port
+
+    def prepare(self, folder: Path) -> None:
+        self.port = self._place
+
+    def command(self, folder: Path) -> list[str]:
+        command = super().command(folder)
+        (folder / "sentinel.conf").write_text(f"port {self.port}\nbind 127.0.0.1\n")
+        return command

@@ -23,6 +23,8 @@ def place_of(url: str) -> Any:
     [
         ("redis://", "server", False, [("localhost", 6379)]),
         ("redis://h", "server", False, [("h", 6379)]),
+        ("redis://:6380/0", "server", False, [("localhost", 6380)]),
+        ("redis://:p@:6380", "server", False, [("localhost", 6380)]),
         ("REDISS://h:1/2", "server", True, [("h", 1)]),
         ("redis://[::1]:7/0", "server", False, [("::1", 7)]),
         (
@@ -68,6 +70,23 @@ def test_user_password_database_and_options(url: str, options: dict[str, Any]) -
     assert dict(place_of(url).options) == options
 
 
+@pytest.mark.parametrize(
+    ("url", "path", "user"),
+    [
+        ("unix:///a@b.sock", "/a@b.sock", None),
+        ("unix:///a@/b.sock", "/a@/b.sock", None),
+        ("unix://u:p@/a@b.sock", "/a@b.sock", "u"),
+        ("unix://u:p@w@/r", "/r", "u"),
+        ("unix://u:p@r", "r", "u"),
+    ],
+)
+def test_the_path_of_a_socket_may_have_an_at_sign(
+    url: str, path: str, user: str | None
+) -> None:
+    place = place_of(url)
+    assert (place.path, place.options.get("username")) == (path, user)
+
+
 def test_the_service_and_the_sentinels_own_password() -> None:
     place = place_of("redis+sentinel://:p@h/my%2Fs/1?sentinel_password=q&sentinel_username=r")
     assert place.service == "my/s"
@@ -89,6 +108,20 @@ WRONG = [
     ("redis://:SECRET/@a@h", ["%2F"]),
     ("redis://h/one", ["number of a database"]),
     ("redis://h/-1", ["number of a database"]),
+    ("redis://h/1_0", ["number of a database"]),
+    ("redis://h?db=100000000000000000000", ["db", "0 or more"]),
+    ("redis://:SECRET@h/\n", ["line break"]),
+    ("redis://:SECRET@h\n", ["line break"]),
+    ("redis://:pa?SECRET@h:6379", ["%3F"]),
+    ("redis://:pa?SECRET&SECRET=1@h:6379", ["%3F"]),
+    ("redis://:12#SECRET@h:6379", ["%23"]),
+    ("redis://:SECRET @h:bad", ["port"]),
+    ("redis://:SE CRET@h:bad", ["port"]),
+    ("redis://:SECRET@h?db=x&password=SEC SECRET@SECRET", ["db"]),
+    ("redis:/:SECRET@h", ["something else"]),
+    ("redis//u:SECRET@h", ["something else"]),
+    ("u:SECRET@h:6379", ["something else"]),
+    ("SECRET@h:6379", ["something else"]),
     ("redis+cluster://", ["host is missing"]),
     ("redis+cluster://a,,b", ["host is missing"]),
     ("redis+cluster://a/1", ["one database"]),
@@ -126,7 +159,7 @@ def test_what_is_wrong_with_a_url_is_named_at_start_up_without_its_password(
         RedisStore(url)
     text = str(caught.value)
     assert "SESSION_REDIS" in text
-    assert "SECRET" not in text
+    assert "CRET" not in text
     assert all(words in text for words in named), text
 
 

@@ -128,19 +128,21 @@ class IndexedStore(Store):
                     and not spared(record)
                 }
                 if chosen:
-                    yield self._end_these(chosen, subject)
+                    yield from self._end_these(chosen, subject)
 
         return end
 
-    def _end_these(self, chosen: dict[str, Record], subject: str | None) -> list[Record]:
+    def _end_these(
+        self, chosen: dict[str, Record], subject: str | None
+    ) -> Iterator[list[Record]]:
         gone = set(self._call(self._end_many, [*chosen], subject, again=self._end_many_again))
+        yield [record for handle, record in chosen.items() if handle in gone]
         # Those that were given another handle a moment ago are followed there one by one, or
-        # else a client that does so all the time would never be met.
-        return [
-            record
-            for handle, record in chosen.items()
-            if handle in gone or self.end(record, remembered=0)
-        ]
+        # else a client that does so all the time would never be met. What one of them raises
+        # hides none that has ended.
+        for handle, record in chosen.items():
+            if handle not in gone and self.end(record, remembered=0):
+                yield [record]
 
     def _follows(self, subject: str | None) -> Callable[[Record], bool]:
         """Whether to look where a tombstone leads. An index of a subject names only those of
@@ -210,9 +212,9 @@ class IndexedStore(Store):
         while True:
             page, after = self._call(self._handles, subject, beginning, after)
             wanted = [handle for handle in page if handle.startswith(beginning)]
-            for start in range(0, len(wanted), self.BATCH):
+            for batch in self._batches(wanted):
                 try:
-                    yield from work(wanted[start : start + self.BATCH])
+                    yield from work(batch)
                     in_a_row = 0
                 except StoreUnavailable as error:
                     failures.append(error)
@@ -223,6 +225,17 @@ class IndexedStore(Store):
                 break
         if failures:
             raise failures[0]
+
+    def _batches(self, handles: list[str]) -> Iterator[list[str]]:
+        for together in self._apart(handles):
+            for start in range(0, len(together), self.BATCH):
+                yield together[start : start + self.BATCH]
+
+    def _apart(self, handles: list[str]) -> Iterable[list[str]]:
+        """By the servers that keep them, so that one that is away concerns no other's. Does no
+        I/O, and may be wrong.
+        """
+        return [handles]
 
     def _read(self, handles: list[str]) -> list[Entry]:
         asked = {*handles}

@@ -31,9 +31,9 @@ from .urls import Address
 
 #: How often a command is sent on. Twice is usual while keys are moved.
 _REDIRECTS = 8
+_SLOTS = 16384
 #: Seconds until it is worth trying a command again whose keys are just being moved.
 _MOVING = 0.05
-
 
 #: What is answered while keys are moved, and after that.
 _ELSEWHERE = ("ASK", "MOVED", "TRYAGAIN")
@@ -47,12 +47,17 @@ class Map:
         for first, last, address in slots:
             self._slots |= dict.fromkeys(range(first, last + 1), address)
         self.primaries = tuple(dict.fromkeys(address for _, _, address in slots))
+        self.size = len(self._slots)
+
+    def known(self, key: str) -> Address | None:
+        return self._slots.get(key_slot(key.encode()))
 
     def where(self, key: str) -> Address:
-        slot = key_slot(key.encode())
-        if slot not in self._slots:
+        found = self.known(key)
+        if found is None:
+            slot = key_slot(key.encode())
             raise ClusterDownError(f"No server of the cluster has slot {slot}")
-        return self._slots[slot]
+        return found
 
 
 class OwnCluster(Line):
@@ -80,8 +85,11 @@ class OwnCluster(Line):
         self._clients: dict[Address, redis.Redis] = {}
         self._map: Map | None = None
         self._doubted = False
-        #: The server that has not answered last.
+        #: The last server that did not answer.
         self._failed: Address | None = None
+        #: Who has told the map, and whose map has turned out wrong last: it may have left.
+        self._told_by: Address | None = None
+        self._misled: Address | None = None
         #: How often the map was made.
         self._edition = 0
 
@@ -92,8 +100,10 @@ class OwnCluster(Line):
                 return self._tell(address, asking, command)
             except ResponseError as error:
                 found = faults.code(error)
-                if found not in _ELSEWHERE or self._limit.left <= _MOVING:
+                if found not in _ELSEWHERE:
                     raise
+                if self._limit.left <= _MOVING:
+                    break  # for the next time: "moved" says that the cluster is changing
                 if found == "TRYAGAIN":
                     time.sleep(_MOVING)
                     continue
@@ -112,10 +122,10 @@ class OwnCluster(Line):
             given = self._with(address, partial(_together, theirs))
             for number, answer in zip(numbers, given, strict=True):
                 moved = isinstance(answer, Exception) and faults.code(answer) in _ELSEWHERE
-                answers[number] = self._alone(commands[number]) if moved else answer
+                answers[number] = self._by_itself(commands[number]) if moved else answer
         return answers
 
-    def _alone(self, command: Command) -> Any:
+    def _by_itself(self, command: Command) -> Any:
         try:
             return self.send(*command)
         except ResponseError as error:
@@ -123,7 +133,7 @@ class OwnCluster(Line):
 
     def _tell(self, address: Address, asking: bool, command: Command) -> Any:
         if not asking:
-            return self._with(address, partial(_alone, command))
+            return self._with(address, partial(_answer, command))
         answer = self._with(address, partial(_together, [("ASKING",), command]))
         if isinstance(answer[1], Exception):
             raise answer[1]
@@ -135,7 +145,8 @@ class OwnCluster(Line):
         try:
             return work(client)
         except ResponseError as error:
-            self._doubted = self._doubted or faults.code(error) == "CLUSTERDOWN"
+            if faults.code(error) == "CLUSTERDOWN":
+                self._doubted, self._misled = True, self._told_by
             raise
         except (NoConnection, NoAnswer):
             self._doubted, self._failed = True, address
@@ -151,10 +162,16 @@ class OwnCluster(Line):
         primaries = self._current().primaries
         return {f"{host}:{port}": self._client((host, port)) for host, port in primaries}
 
-    def renew(self) -> None:
-        self._doubted = True
+    def server_of(self, key: str) -> Any:
+        return self._map and self._map.known(key)
 
-    suspect = renew
+    def renew(self) -> None:
+        """The map, too: another server may have taken the place of one."""
+        self._doubted = True
+        self._close_all_but(())
+
+    def suspect(self) -> None:
+        self._doubted = True
 
     def close(self) -> None:
         self._close_all_but(())
@@ -194,31 +211,38 @@ class OwnCluster(Line):
     def _asked(self) -> Map:
         primaries = self._map.primaries if self._map is not None else ()
         addresses = list(dict.fromkeys((*primaries, *self._seeds)))
-        addresses.sort(key=lambda address: address == self._failed)  # it comes last
+        # One that did not answer, or whose map was wrong, comes last.
+        addresses.sort(key=lambda address: address in (self._failed, self._misled))
         errors: list[RedisError] = []
+        fullest: Map | None = None
         for number, address in enumerate(addresses):
             # One that is frozen leaves time for the others, and for the command itself.
             share = self._limit.left / (len(addresses) - number + 1)
             client = self._make(address, share)
             try:
                 # In two words: of the answer to "CLUSTER SLOTS" redis-py makes other things.
-                told = _alone(("CLUSTER", "SLOTS"), client)
-                if told:
-                    return Map([_range(part, address[0]) for part in told])
+                told = _answer(("CLUSTER", "SLOTS"), client)
+                found = Map([_range(part, address[0]) for part in told])
+                if fullest is None or found.size > fullest.size:
+                    fullest, self._told_by = found, address
+                if found.size == _SLOTS:
+                    break
             except RedisError as error:
                 errors.append(error)
             finally:
                 drop(client)
+        if fullest is not None and fullest.size:
+            return fullest
+        if self._map is not None:
+            return self._map
         for refusal in errors:
             if isinstance(refusal, AuthenticationError | ResponseError):
                 raise refusal
-        if self._map is not None:
-            return self._map
         reasons = ", ".join(str(error) for error in errors) or "none has any keys"
         raise NoConnection(f"No server of the cluster can be asked: {reasons}")
 
 
-def _alone(command: Command, client: Any) -> Any:
+def _answer(command: Command, client: Any) -> Any:
     return client.execute_command(*command, **RAW)
 
 
@@ -227,12 +251,18 @@ def _together(commands: Sequence[Command], client: Any) -> list[Any]:
 
 
 def _named(error: Exception, asked: Address) -> Address:
-    """Where the command is to go: "MOVED 3999 host:port". No host: that which has answered."""
+    """Where the command is to go: ``MOVED 3999 host:port``."""
     host, _, port = str(error).split()[-1].rpartition(":")
-    return host or asked[0], int(port)
+    return _host(host, asked[0]), int(port)
 
 
 def _range(part: Any, asked: str) -> tuple[int, int, Address]:
     first, last, (host, port, *_), *_ = part
-    name = host.decode() if host else ""
-    return int(first), int(last), (asked if name in ("", "?") else name, int(port))
+    return int(first), int(last), (_host(host.decode() if host else "", asked), int(port))
+
+
+def _host(told: str, asked: str) -> str:
+    """A server that does not know a name for another one, or for itself, means the host that
+    it was asked at.
+    """
+    return asked if told in ("", "?") else told

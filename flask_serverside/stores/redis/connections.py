@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections import deque
+from collections.abc import Iterable
 from inspect import signature
 from queue import Empty
 from typing import Any
@@ -17,6 +19,7 @@ from redis.connection import Connection
 from redis.connection import SSLConnection
 from redis.connection import UnixDomainSocketConnection
 from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 from redis.retry import Retry
 
@@ -31,6 +34,8 @@ _QUIET: dict[str, Any] = (
 )
 #: Connections that a process opens to one server, unless the URL says otherwise.
 MOST = 100
+
+_NOTHING = object()
 
 
 class LimitedSocket:
@@ -105,6 +110,45 @@ class Limited(_Connection):
         connected = super()._connect()  # type: ignore[no-untyped-call]
         return LimitedSocket(connected, self._limit, self._socket_timeout)
 
+    # Who waits may be interrupted anywhere, by a signal's handler for one. The next to use the
+    # connection must not take an answer that is still to come for its own.
+
+    #: Answers that are still to come.
+    owed = 0
+    #: The pool's list of those that were lost. It gets an entry when this one is.
+    lost: deque[None] | None = None
+
+    def elsewhere(self) -> bool:
+        """Whether another server is the right one now."""
+        return False
+
+    def send_command(self, *arguments: Any, **options: Any) -> None:
+        self.owed += 1
+        super().send_command(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    def pack_commands(self, commands: Iterable[Any]) -> Any:
+        together = list(commands)
+        self.owed += len(together)
+        return super().pack_commands(together)  # type: ignore[no-untyped-call]
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            answer = super().read_response(*arguments, **options)
+        except ResponseError:
+            self.owed -= 1
+            raise
+        self.owed -= 1
+        return answer
+
+    def disconnect(self, *arguments: Any, **options: Any) -> None:
+        super().disconnect(*arguments, **options)  # type: ignore[no-untyped-call]
+        self.owed = 0
+
+    def __del__(self) -> None:
+        if self.lost is not None:
+            self.lost.append(None)
+        super().__del__()  # type: ignore[no-untyped-call]
+
 
 class Plain(Limited, Connection):
     pass
@@ -123,6 +167,7 @@ class Pool(BlockingConnectionPool):
 
     def __init__(self, *, limit: TimeLimit, **options: Any) -> None:
         self._limit = limit
+        self._lost: deque[None] = deque()
         #: Whether servers speak unasked: only to those who use the newer protocol.
         self._pushes = options.get("protocol") == 3 and hasattr(Connection, "should_reconnect")
         super().__init__(limit=limit, **options)  # type: ignore[no-untyped-call]
@@ -139,24 +184,47 @@ class Pool(BlockingConnectionPool):
     # two are on the way of each command.
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
+        self._make_up_for_lost()
+        taken: Any = _NOTHING
         try:
-            connection = self.pool.get(timeout=self.timeout)
+            taken = self.pool.get(timeout=self.timeout)
+            if taken is None:  # there may be one more
+                taken = self.make_connection()
+            taken.lost = self._lost
+            taken.connect()
+            if self._is_stale(taken):
+                taken.disconnect()
+                taken.connect()
         except Empty:
             raise NoConnection("No connection available.") from None
-        try:
-            if connection is None:  # there may be one more
-                connection = self.make_connection()  # type: ignore[no-untyped-call]
-            connection.connect()
-            if self._is_stale(connection):
-                connection.disconnect()
-                connection.connect()
         except BaseException:
-            self.pool.put_nowait(connection)
+            if taken is not _NOTHING:
+                self._give_back(taken)
             raise
-        return connection
+        return taken
+
+    def make_connection(self) -> Any:
+        """Nobody but who uses it refers to it: if that one is interrupted before it is given
+        back, it is gone, and there is room for another one.
+        """
+        return self.connection_class(**self.connection_kwargs)
+
+    def _make_up_for_lost(self) -> None:
+        while self._lost:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                self._lost.pop()
+                self.pool.put_nowait(None)
+
+    def _give_back(self, taken: Any) -> None:
+        """Closed: it may be half made, in another database than ours."""
+        if taken is not None:
+            taken.disconnect()
+        self.pool.put_nowait(taken)
 
     def _is_stale(self, connection: Any) -> bool:
-        """Whether the server has closed it, or has said something unasked."""
+        """Whether the server has closed it, has said something unasked, or is the wrong one."""
+        if connection.elsewhere():
+            return True
         try:
             return bool(connection.can_read(0)) and not self._pushes
         except (NoConnection, NoAnswer, OSError):
@@ -164,7 +232,7 @@ class Pool(BlockingConnectionPool):
 
     def release(self, connection: Any) -> None:
         # A server may announce that it goes away, by a push of RESP3.
-        if self._pushes and connection.should_reconnect():
+        if connection.owed or (self._pushes and connection.should_reconnect()):
             connection.disconnect()
         self.pool.put_nowait(connection)
 
@@ -173,14 +241,20 @@ class Pool(BlockingConnectionPool):
         that nobody begins to.
         """
         taken = 0
-        with contextlib.suppress(Empty):
-            while True:
-                connection = self.pool.get_nowait()
-                taken += 1
-                if connection is not None:
-                    connection.disconnect()
-        for _ in range(taken):  # room for new ones, for who waits for it
-            self.pool.put_nowait(None)
+        try:
+            with contextlib.suppress(Empty):
+                while True:
+                    connection = self.pool.get_nowait()
+                    taken += 1
+                    if connection is not None:
+                        connection.lost = None
+                        connection.disconnect()
+        finally:
+            for _ in range(taken):  # room for new ones, for who waits for it
+                self.pool.put_nowait(None)
+
+    def disconnect(self, *_: Any, **__: Any) -> None:
+        self.close_idle()
 
 
 def options_of(place: Place, limit: TimeLimit, **more: Any) -> dict[str, Any]:

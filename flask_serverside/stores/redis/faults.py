@@ -39,7 +39,7 @@ _IN_A_SCRIPT = re.compile(r"@user_script: ?\d+: -?([A-Z]{2,}) ")
 
 #: Words of messages without a code.
 _WORDS = (
-    ("max number of clients reached", "MAXCLIENTS"),
+    ("max number of clients", "MAXCLIENTS"),
     ("DB index is out of range", "DATABASE"),
     ("SELECT is not allowed in cluster mode", "MOVED"),
     ("cluster support disabled", "NOCLUSTER"),
@@ -144,5 +144,5 @@ def unknown_script(error: object) -> bool:
 
 
 def of_another_type(error: BaseException) -> bool:
-    """Whether something else than we use stands under a key."""
+    """Whether something other than what we use stands under a key."""
     return "WRONGTYPE" in str(error)

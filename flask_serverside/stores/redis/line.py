@@ -42,6 +42,10 @@ class Line(ABC):
     def clients(self) -> dict[str, Any]:
         """A client for each server that keeps sessions, by the server's name."""
 
+    def server_of(self, key: str) -> Any:
+        """Something that is the same for keys on the same server, as far as is known."""
+        return None
+
     def renew(self) -> None:
         """Never again use the connections that there are."""
 
@@ -86,6 +90,10 @@ class GivenCluster(Given):
     def clients(self) -> dict[str, Any]:
         connected = _either(self.client, "get_redis_connection", "get_valkey_connection")
         return {node.name: connected(node) for node in self.client.get_primaries()}
+
+    def server_of(self, key: str) -> Any:
+        nodes = self.client.nodes_manager.slots_cache.get(self.client.keyslot(key))
+        return nodes[0].name if nodes else None
 
     def renew(self) -> None:
         for node in self.client.get_nodes():

@@ -11,6 +11,19 @@ if string.len(header) < HEADER or field(header, VERSION) ~= ARGV[6] then
   return redis.call('GET', KEYS[1])
 end
 if number(header, EXPIRES) <= tonumber(ARGV[3]) then return false end
+if ARGV[2] ~= '0' then
+  note(KEYS[2], ARGV[1], ARGV[2], ARGV[3])
+  redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[4])
+  return 1
+end
+-- The index forgets a session when it has ended, not before.
+local done = redis.pcall('SET', KEYS[1], ARGV[5], 'PX', ARGV[4])
+if done.err then
+  if not string.find(done.err, 'OOM', 1, true) then return done end
+  -- Who signs out of a full server has signed out. A script that has removed something may
+  -- write, too.
+  redis.call('DEL', KEYS[1])
+  redis.pcall('SET', KEYS[1], ARGV[5], 'PX', ARGV[4])
+end
 note(KEYS[2], ARGV[1], ARGV[2], ARGV[3])
-redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[4])
 return 1

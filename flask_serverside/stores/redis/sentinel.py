@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,9 @@ _GOOD = 1.0
 #: Seconds for which nobody asks again after no sentinel has answered, while the server that
 #: was the primary then still serves.
 _SILENT = 5.0
+#: Seconds after which a connection in use is no proof that its server still is the primary: one
+#: that is cut off from the sentinels goes on as if it was. The most that it may take to ask.
+_SURE, _BRIEF = 3.0, 0.5
 
 
 class Sentinels:
@@ -46,45 +51,71 @@ class Sentinels:
         self._limit = limit
         self._known: Address | None = None
         self._good_until = 0.0
+        self._told_at = 0.0
+        self._told_by: Address | None = None
+        self._asking = threading.Lock()
         #: Called when the primary is another one than before.
         self.changed: Callable[[], None] = lambda: None
 
-    def doubt(self) -> None:
-        """What the last answer has said has turned out wrong."""
+    def expire(self) -> None:
+        """It may be another one by now."""
         self._good_until = 0.0
+
+    def doubt(self) -> None:
+        """What the last answer has said has turned out wrong: others are asked first."""
+        wrong, self._told_by = self._told_by, None
+        if wrong is not None:
+            self._addresses = sorted(self._addresses, key=lambda other: other == wrong)
+        self.expire()
 
     def primary(self) -> Address:
         """:raises RedisError: none of them says so, and nobody has before."""
         known = self._known
         if known is not None and time.monotonic() < self._good_until:
             return known
-        found = self._asked()
+        return self._learned(self._limit.left)
+
+    def still(self, address: Address) -> bool:
+        """Whether this is the primary. One thread asks every few seconds, for all of them."""
+        if time.monotonic() > self._told_at + _SURE and self._asking.acquire(blocking=False):
+            try:
+                self._learned(min(_BRIEF, self._limit.left))
+            finally:
+                self._asking.release()
+        return address == self._known
+
+    def _learned(self, seconds: float) -> Address:
+        known, found = self._known, self._asked(seconds)
+        self._told_at = time.monotonic()
         if found is None:
             assert known is not None
-            self._good_until = time.monotonic() + _SILENT
+            self._good_until = self._told_at + _SILENT
             return known
-        self._known, self._good_until = found, time.monotonic() + _GOOD
+        self._known, self._good_until = found, self._told_at + _GOOD
         if known is not None and known != found:
             self.changed()
         return found
 
-    def _asked(self) -> Address | None:
-        """``None``: nobody has answered, and there is one that is known."""
+    def _asked(self, seconds: float) -> Address | None:
+        """``None``: nobody says so, and there is one that is known."""
         errors: list[RedisError] = []
         unknown = False
-        for number, address in enumerate([*self._addresses]):
+        addresses, ends = self._addresses, time.monotonic() + seconds
+        for number, address in enumerate(addresses):
             # One that is frozen leaves time for the others, and for the server itself.
-            share = self._limit.left / (len(self._addresses) - number + 1)
+            left = max(0.001, ends - time.monotonic())
             try:
-                found = self._ask(address, share)
+                found = self._ask(address, left / (len(addresses) - number + 1))
             except RedisError as error:
                 errors.append(error)
                 continue
             if found is not None:
-                self._addresses.sort(key=lambda other: other != address)  # it comes first
+                self._told_by = address
+                # In place, it would be empty for others meanwhile.
+                self._addresses = sorted(addresses, key=lambda other: other != address)
                 return found
             unknown = True
-        if self._known is not None and not unknown:
+        if self._known is not None:
             return None
         for refusal in errors:
             if isinstance(refusal, AuthenticationError | ResponseError):
@@ -100,10 +131,10 @@ class Sentinels:
         connection = self._kind(**self._options | limits, host=host, port=port)
         try:
             connection.connect()  # type: ignore[no-untyped-call]
-            connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)  # type: ignore[no-untyped-call]
+            connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
             found = connection.read_response()
         finally:
-            connection.disconnect()  # type: ignore[no-untyped-call]
+            connection.disconnect()
         return found and (found[0].decode(), int(found[1]))
 
 
@@ -127,6 +158,9 @@ class _ToPrimary(_Limited):
         except OSError:
             self._sentinels.doubt()
             raise
+
+    def elsewhere(self) -> bool:
+        return not self._sentinels.still((self.host, self.port))
 
     def _greet(self, connection: Any) -> None:
         """A server that was demoted goes on answering reads, as of then."""
@@ -164,12 +198,13 @@ class Watched(Own):
 
     def forget(self) -> None:
         self._sentinels = Sentinels(self._place, self._limit)
-        self._sentinels.changed = self.renew
+        self._sentinels.changed = partial(Own.renew, self)
         super().forget()
 
     def renew(self) -> None:
-        self._sentinels.doubt()
+        self._sentinels.expire()
         super().renew()
 
     def suspect(self) -> None:
-        self.renew()
+        self._sentinels.doubt()
+        super().renew()

@@ -31,10 +31,11 @@ from ..record import Record
 from . import examination
 from . import faults
 from . import scripts
+from .choice import errors_of
+from .choice import line_by
+from .choice import line_to
 from .line import Command
-from .lines import errors_of
-from .lines import line_by
-from .lines import line_to
+from .line import RAW
 from .urls import DEFAULT
 from .urls import KEY
 
@@ -89,6 +90,8 @@ class RedisStore(IndexedStore):
         self._line.renew()
 
     def _create(self, record: Record) -> bool:
+        if record.expires <= record.seen:
+            return False
         if record.subject is not None:
             return bool(self._write(scripts.CREATE, record, record.pack()))
         ttl = record.expires - record.seen
@@ -132,7 +135,7 @@ class RedisStore(IndexedStore):
         if name in servers:
             pattern = _SPECIAL.sub(r"\\\g<0>", self.prefix + beginning) + "*"
             cursor, keys = servers[name].execute_command(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE
+                "SCAN", cursor, "MATCH", pattern, "COUNT", _PAGE, **RAW
             )
         else:  # it has left the cluster, and its keys are elsewhere
             cursor, keys = 0, []
@@ -140,6 +143,12 @@ class RedisStore(IndexedStore):
         rest = [other for other in servers if other > name]
         following = (min(rest), 0) if rest else None
         return list(filter(_HANDLE.fullmatch, named)), (name, cursor) if cursor else following
+
+    def _apart(self, handles: list[str]) -> Iterable[list[str]]:
+        apart: dict[Any, list[str]] = {}
+        for handle in handles:
+            apart.setdefault(self._line.server_of(self._key(handle)), []).append(handle)
+        return apart.values()
 
     def _entries(self, handles: list[str]) -> list[Entry]:
         asked: list[Command] = []
@@ -158,7 +167,9 @@ class RedisStore(IndexedStore):
         chosen = (0, "") if subject is None else (1, subject)
         keys = [self._key(handle) for handle in handles]
         if self._line.cluster:
-            subjects = [answer[0] for answer in self._run_each(scripts.END, keys, *chosen)]
+            answers = self._run_each(scripts.END, keys, *chosen)
+            # What one has failed to end is tried by itself, after the others are told of.
+            subjects = [None if isinstance(one, Exception) else one[0] for one in answers]
         else:
             subjects = self._run(scripts.END, keys, *chosen)
         ended: dict[str, list[str]] = {}
@@ -214,16 +225,18 @@ class RedisStore(IndexedStore):
     def _run_each(
         self, script: scripts.Script, keys: Iterable[str], *arguments: Any
     ) -> list[Any]:
-        """Run a script for each key by itself, where they are on different servers."""
+        """Run a script for each key by itself, where they are on different servers. An error
+        stands in its answer's place, unless there are only errors.
+        """
         asked: list[Command] = [("EVALSHA", script.sha, 1, key, *arguments) for key in keys]
         answers = self._line.send_all(asked)
         unknown = [n for n, answer in enumerate(answers) if faults.unknown_script(answer)]
         texts = [("EVAL", script.text, *asked[number][2:]) for number in unknown]
         for number, answer in zip(unknown, self._line.send_all(texts), strict=True):
             answers[number] = answer
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        failed = [answer for answer in answers if isinstance(answer, Exception)]
+        if failed and len(failed) == len(answers):
+            raise failed[0]
         return answers
 
     def _send(self, *command: Any) -> Any:

@@ -57,7 +57,7 @@ class _Wrong(ValueError):
 
 
 def _whole(text: str) -> int:
-    number = int(text)
+    number = _from_zero(text)
     if number < 1:
         raise ValueError
     return number
@@ -65,7 +65,8 @@ def _whole(text: str) -> int:
 
 def _from_zero(text: str) -> int:
     number = int(text)
-    if number < 0:
+    # Python also reads "1_0" and " 1"; servers count in 32 bits.
+    if not (text.isascii() and text.isdigit() and number < 2**31):
         raise ValueError
     return number
 
@@ -164,13 +165,18 @@ def parse(url: str) -> Place:
 
 
 def _parsed(url: str) -> Place:
+    if url != url.strip() or not url.isprintable():
+        raise _Wrong("There is a blank at an end of it, or a line break in it: take it out.")
     scheme, found, rest = url.partition("://")
     if not found or scheme.lower() not in SCHEMES:
         raise _Wrong("It begins with something else.")
     kind, tls = SCHEMES[scheme.lower()]
-    rest, _, query = rest.partition("#")[0].partition("?")
+    rest, _, fragment = rest.partition("#")
+    if "@" in fragment:
+        raise _Wrong("Write a # in a password as %23, and an @ as %40.")
+    rest, _, query = rest.partition("?")
     if kind == "socket":
-        credentials, _, path = rest.rpartition("@")
+        credentials, path = _apart(rest)
         hosts, path = "", unquote(path)
         if not path:
             raise _Wrong("The path of the socket is missing: unix:///path/to/redis.sock.")
@@ -209,6 +215,17 @@ def _parsed(url: str) -> Place:
     )
 
 
+def _apart(rest: str) -> tuple[str, str]:
+    """User and password, and the path of a socket, which may have an @ in it."""
+    if rest.startswith("/"):
+        return "", rest
+    credentials, found, path = rest.partition("@/")
+    if found:
+        return credentials, f"/{path}"
+    credentials, _, path = rest.rpartition("@")
+    return credentials, path
+
+
 def _database(path: str, options: Mapping[str, Any]) -> dict[str, int]:
     if not path or "db" in options:
         return {}
@@ -222,18 +239,16 @@ def _addresses(hosts: str, kind: str) -> tuple[Address, ...]:
     if kind == "socket":
         return ()
     port = SENTINEL_PORT if kind == "sentinel" else PORT
-    if not hosts and kind == "server":
-        return (("localhost", port),)
     parts = hosts.split(",")
     if kind == "server" and len(parts) > 1:
         raise _Wrong(
             "Several servers are a cluster (redis+cluster://) or known to sentinels "
             "(redis+sentinel://)."
         )
-    return tuple(_address(part, port) for part in parts)
+    return tuple(_address(part, port, kind) for part in parts)
 
 
-def _address(text: str, port: int) -> Address:
+def _address(text: str, port: int, kind: str) -> Address:
     if text.startswith("["):  # IPv6
         host, closed, rest = text[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):
@@ -244,6 +259,8 @@ def _address(text: str, port: int) -> Address:
         number = number if colon else str(port)
         if ":" in number:
             raise _Wrong("Put an IPv6 address into brackets: [::1]:6379.")
+    if not host and kind == "server":
+        host = "localhost"  # as redis-py takes it
     if not host:
         raise _Wrong("A host is missing.")
     if not (number.isascii() and number.isdigit() and 0 < int(number) < 65536):
@@ -258,6 +275,8 @@ def _queried(query: str, kind: str, tls: bool) -> dict[str, Any]:
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name in _TLS_OPTIONS and not tls:
             raise _Wrong(f"{name} is for TLS: begin the URL with rediss.")
+        if name not in known and "@" in query:  # a part of a password, perhaps
+            raise _Wrong("Write a ? in a password as %3F, a & as %26, and an @ as %40.")
         if name not in known:
             raise _Wrong(f"There is no option {name!r}. Known are {', '.join(sorted(known))}.")
         convert, allowed = known[name]

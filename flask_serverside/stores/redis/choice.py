@@ -91,7 +91,7 @@ def line_by(client: Any) -> Line:
 
 
 def errors_of(client: Any) -> tuple[type[Exception], ...]:
-    """What a client of valkey-py raises; nothing if this is none."""
+    """What this client raises, if it is one of valkey-py's."""
     valkey = sys.modules.get("valkey")
     if valkey is None or not isinstance(client, valkey.Valkey | valkey.ValkeyCluster):
         return ()
