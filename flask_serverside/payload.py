@@ -9,6 +9,7 @@ payload be put onto another record, or back onto a later version of its own.
 
 from __future__ import annotations
 
+import os
 from struct import Struct
 from typing import NamedTuple
 
@@ -23,11 +24,12 @@ from .errors import SerializationError
 from .stores import END_OF_TIME
 from .stores import Record
 
-_FORMAT = 1
+_FORMAT = 2
 _ENCRYPTED = 0x80
-#: The format, how it is sealed, the times, and the sizes of the client's mark, its user agent,
-#: its address, and the handle from before, which follow.
-_HEAD = Struct(">BBQQBBBB")
+#: The format, how it is sealed, the times, the sizes of the client's mark, its user agent, its
+#: address, and the handle from before, which follow, and a number that no other save has. By it
+#: a save that lost its connection knows itself from another request's of the same data.
+_HEAD = Struct(">BBQQBBBB8s")
 _LONGEST = 255
 
 
@@ -102,7 +104,8 @@ class Seal:
             how |= _ENCRYPTED
         parts = [contents.client, *map(_bytes, contents.device), contents.former]
         times = (contents.issued, contents.authenticated)
-        head = b"".join([_HEAD.pack(_FORMAT, how, *times, *map(len, parts)), *parts])
+        number = os.urandom(8)  # not from a generator, whose state a fork would copy
+        head = b"".join([_HEAD.pack(_FORMAT, how, *times, *map(len, parts), number), *parts])
         if self._encryption is not None:
             data = self._encryption.encrypt(sid, data, _context(record, head))
         return record._replace(payload=head + data)
@@ -112,7 +115,7 @@ class Seal:
         payload = record.payload
         if len(payload) < _HEAD.size or payload[0] != _FORMAT:
             raise SerializationError("It is no payload of a session.")
-        _, how, issued, authenticated, marked, agent, address, moved = _HEAD.unpack_from(
+        _, how, issued, authenticated, marked, agent, address, moved, _ = _HEAD.unpack_from(
             payload
         )
         if issued > END_OF_TIME or authenticated > END_OF_TIME:
@@ -151,7 +154,7 @@ def label_of(payload: bytes) -> Label | None:
     """``None``: it is no payload."""
     if len(payload) < _HEAD.size or payload[0] != _FORMAT:
         return None
-    _, how, issued, authenticated, marked, agent, address, moved = _HEAD.unpack_from(payload)
+    _, how, issued, authenticated, marked, agent, address, moved, _ = _HEAD.unpack_from(payload)
     if max(issued, authenticated) > END_OF_TIME:
         return None
     start = _HEAD.size + marked

@@ -77,10 +77,12 @@ class RedisPair(Pair):
         ask(self.old, "CLIENT PAUSE", 20_000, "WRITE")  # those who write wait
         wait_until(lambda: caught_up(self.old, self.new))
         ask(self.new, "REPLICAOF", "NO", "ONE")
+        ask(self.old, "REPLICAOF", "127.0.0.1", self.new.port)
+        ask(self.old, "CLIENT UNPAUSE")  # those who wait are told READONLY
+        wait_until(lambda: caught_up(self.new, self.old))
 
     def _follow(self) -> None:
-        ask(self.new, "REPLICAOF", "127.0.0.1", self.old.port)
-        ask(self.new, "CLIENT UNPAUSE")  # those who wait are told READONLY
+        """It does already: a server is demoted before its address leads elsewhere."""
 
 
 #: The SQL that makes the tables of users and their rights.

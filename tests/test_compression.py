@@ -25,7 +25,7 @@ from flask_serverside import SessionTooLarge
 
 MakeApp = Callable[..., Flask]
 
-HEAD = 19
+HEAD = 30
 ALL = list(compression.METHODS)
 
 

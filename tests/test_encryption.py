@@ -90,7 +90,7 @@ def test_nothing_of_the_data_stands_in_the_store(
 def test_it_is_aes_gcm_with_a_key_from_hkdf(make_app: MakeApp) -> None:
     client = client_with_secret(make_app(SESSION_ENCRYPTION_KEYS=[KEY]))
     record, sid = record_of(client), cookie_of(client).partition(".")[0]
-    head, nonce, sealed = record.payload[:22], record.payload[22:34], record.payload[34:]
+    head, nonce, sealed = record.payload[:30], record.payload[30:42], record.payload[42:]
     key = HKDF(SHA256(), 32, salt=KEY, info=b"flask-serverside.encryption").derive(sid.encode())
     context = record._replace(payload=b"", seen=0, expires=0).pack() + head
     assert b"card" in AESGCM(key).decrypt(nonce, sealed, context)
@@ -106,7 +106,7 @@ def test_the_same_data_is_never_encrypted_to_the_same_bytes(make_app: MakeApp) -
     nonces = set()
     for number in range(100):
         client.get(f"/write?n={number}")
-        nonces.add(record_of(client).payload[19:31])
+        nonces.add(record_of(client).payload[30:42])
     assert len(nonces) == 100
 
 
@@ -371,5 +371,14 @@ def test_a_payload_says_its_format_and_times_in_front() -> None:
     record = Record("a" * 64, b"", 1, 0, 0, 0, 0, None, None)
     contents = Contents(b"data", 2, 3, b"mark", Device("agent", "::1"), b"former")
     payload = Seal().close("sid", record, contents).payload
-    head = bytes([1, 0, *bytes(7), 2, *bytes(7), 3, 4, 5, 3, 6])
-    assert payload == head + b"markagent::1formerdata"
+    head = bytes([2, 0, *bytes(7), 2, *bytes(7), 3, 4, 5, 3, 6])
+    assert payload[:22] == head
+    assert payload[30:] == b"markagent::1formerdata"
+
+
+def test_no_two_saves_of_the_same_data_have_the_same_payload() -> None:
+    """A save that lost its connection must not take another request's for its own."""
+    record = Record("a" * 64, b"", 1, 0, 0, 0, 0, None, None)
+    contents = Contents(b"data", 2)
+    payloads = {Seal().close("sid", record, contents).payload for _ in range(100)}
+    assert len(payloads) == 100

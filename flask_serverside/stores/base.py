@@ -290,8 +290,8 @@ def _about(handle: str, record: Record | None) -> Record | None:
 
 
 def _same(standing: Record, record: Record) -> bool:
-    """Whether one is what was stored as the other, touches aside. Of two requests that make the
-    same bytes of the same version each is taken for the other, which only encryption prevents.
+    """Whether one is what was stored as the other, touches aside. No two saves of a session
+    have the same payload, whatever their data.
     """
     return _but_for_touches(standing) == _but_for_touches(record)
 
