@@ -258,6 +258,14 @@ def test_ending_follows_a_session_that_a_machine_with_the_right_time_has_moved()
     assert right.load(new.handle) is None
 
 
+def test_what_has_no_time_left_at_all_is_ended() -> None:
+    store = MemoryStore()
+    record = new_record(store, expires=0)
+    store.create(record)
+    assert store.end(record)
+    assert store.find(record.handle) is None
+
+
 def test_many_that_ended_before_the_answer_was_lost_are_told_of() -> None:
     store = Shaky([])
     for _ in range(3):

@@ -165,7 +165,7 @@ class Store(Operations, ABC):
                     attempts += 1
                     # If it has expired by this machine's clock only, others are to see that it
                     # has ended: so it does a moment before.
-                    now = min(self.now(), record.expires - 1)
+                    now = max(0, min(self.now(), record.expires - 1))
                     tombstone = record.tombstone(now, remembered or _DELETING)
                     standing = self._replaced(tombstone)
                     if standing is tombstone:
