@@ -74,11 +74,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.known[record.handle].append(record)
         self.load(record.handle)
 
-    def goes_on(self, tombstone: Record) -> Record | None:
-        """What it leads to, unless that is somebody else's."""
-        standing = self.alive(tombstone.successor)
-        return standing if standing and standing.subject == tombstone.subject else None
-
     def recall(self, handle: str, age: int) -> Record:
         return self.known[handle][-1 - age :][0]
 
@@ -225,29 +220,33 @@ class StoreMachine(RuleBasedStateMachine):
         if early:
             handle = self.origin(handle)
         now, known = self.store.now(), self.recall(handle, age)
-        standing = self.goes_on(known) if known.ended else self.alive(handle)
-        while standing and standing.ended:
-            standing = self.goes_on(standing)
+        standing, certain = self.leads_to(known)
         ended = self.store.end(known, remembered)
-        if standing is None:
-            if ended:  # by this clock it had expired, and it is removed
-                self.forget_expired(known)
+        if standing is None or not ended:
+            # What has expired may have been removed, and a tombstone that leads on as well.
+            assert not ended
+            assert standing is None or not certain or standing.expires <= now
             return
-        assert ended
+        # By this clock it may have expired, by others' perhaps not: it ends a moment before.
+        seen = now if standing.expires > now else max(0, standing.expires - 1)
+        del self.model[standing.handle]
         if remembered:
-            expires, version = now + 1000 * remembered, standing.version + 1
-            tombstone = Record(standing.handle, b"", version, self.born, now, expires, 0)
+            expires, version = seen + 1000 * remembered, standing.version + 1
+            tombstone = Record(standing.handle, b"", version, self.born, seen, expires, 0)
             self.stands(tombstone._replace(subject=standing.subject))
-        else:
-            del self.model[standing.handle]
 
-    def forget_expired(self, known: Record) -> None:
-        """What this one leads to, which is not alive."""
-        record = known
-        while record.ended and record.successor in self.model:
-            record = self.model[record.successor]
-        removed = self.model.pop(record.handle, None)
-        assert removed is None or not removed.alive(self.store.now())
+    def leads_to(self, known: Record) -> tuple[Record | None, bool]:
+        """The session that is to end, expired or not, and whether all that leads there is
+        alive.
+        """
+        record = known if known.ended else self.model.get(known.handle)
+        certain = True
+        while record is not None and record.ended:
+            certain = certain and (record is known or record.expires > self.store.now())
+            following = self.model.get(record.successor or "")
+            same = following is not None and following.subject == record.subject
+            record = following if same else None
+        return record, certain
 
     @rule(handle=handles, wait=st.sampled_from([None, 0, 0.125]), purge=st.booleans())
     def time_passes(self, handle: str, wait: float | None, purge: bool) -> None:

@@ -147,7 +147,7 @@ class Store(Operations, ABC):
         :returns: whether there was one.
         """
         standing: Record | None = record
-        attempts, passed = 0, set()
+        attempts, passed, expired = 0, set(), False
         while standing is not None:
             record, handle = standing, standing.handle
             try:
@@ -165,17 +165,17 @@ class Store(Operations, ABC):
                     attempts += 1
                     # If it has expired by this machine's clock only, others are to see that it
                     # has ended: so it does a moment before.
-                    now = max(0, min(self.now(), record.expires - 1))
+                    now = max(0, record.expires - 1) if expired else self.now()
                     tombstone = record.tombstone(now, remembered or _DELETING)
                     standing = self._replaced(tombstone)
                     if standing is tombstone:
                         if not remembered:
                             self.delete(handle)
                         return True
-                    if standing is None:  # or it had expired by then: it was moved, perhaps
-                        standing = self.find(handle)
-                        if standing is not None and standing.version == record.version:
+                    if standing is None:  # there is none, or it has expired
+                        if expired:
                             return self.delete(handle)
+                        standing, expired = self.find(handle), True
             except SerializationError:  # what cannot be read is ended by removing it
                 return self.delete(handle)
         return False
