@@ -156,7 +156,7 @@ class Store(Operations, ABC):
                         return False
                     handle = record.successor
                     passed.add(handle)
-                    standing = self.find(handle)
+                    standing, expired = self.find(handle), False
                     if standing is not None and standing.subject != record.subject:
                         return False
                 elif attempts == ATTEMPTS:
@@ -176,6 +176,8 @@ class Store(Operations, ABC):
                         if expired:
                             return self.delete(handle)
                         standing, expired = self.find(handle), True
+                    else:
+                        expired = False
             except SerializationError:  # what cannot be read is ended by removing it
                 return self.delete(handle)
         return False
