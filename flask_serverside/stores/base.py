@@ -172,12 +172,12 @@ class Store(Operations, ABC):
                         if not remembered:
                             self.delete(handle)
                         return True
-                    if standing is None:  # there is none, or it has expired
-                        if expired:
-                            return self.delete(handle)
-                        standing, expired = self.find(handle), True
-                    else:
+                    if standing is not None and standing.version != record.version:
                         expired = False
+                    elif expired:
+                        return self.delete(handle)
+                    else:  # there is none, or it has expired
+                        standing, expired = standing or self.find(handle), True
             except SerializationError:  # what cannot be read is ended by removing it
                 return self.delete(handle)
         return False
