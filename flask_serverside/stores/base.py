@@ -249,9 +249,11 @@ class Store(Operations, ABC):
 
     def _replace_again(self, record: Record) -> Record | None:
         standing = self._replace_named(record)
-        if standing is None or standing is record or standing.ended:
+        if standing is None or standing is record:
             return standing
-        if standing.version > record.version and not record.ended:
+        if _same(standing, record):  # our own first try; it may have been touched since
+            return record
+        if standing.version > record.version and not record.ended and not standing.ended:
             # Others have saved on top of our first try, or of somebody else's save: to go on
             # as after a conflict could do twice what is to be done once. Nobody saves on top of
             # a tombstone, so that to end a session goes on.
@@ -259,8 +261,7 @@ class Store(Operations, ABC):
                 f"Session {record.handle} was saved by others while the connection was lost: "
                 "nobody knows whether what this request changed is stored."
             )
-        # Our own first try, if it is the same to the byte; it may have been touched since.
-        return record if _same(standing, record) else standing
+        return standing
 
     def _delete_again(self, handle: str) -> bool:
         self._delete(handle)
