@@ -168,10 +168,12 @@ def _check_options(url: str) -> None:
 
 def _durability(url: str) -> dict[str, Any]:
     """A server that runs alone confirms what a crash a moment later loses, unless it is asked
-    to write its journal first. A replica set does so by itself. What the URL says wins.
+    to write its journal first. To ask for that alone would be to ask for one server of a
+    replica set, and not for most of them. What the URL says wins.
     """
-    asked = any(option.lower().startswith("journal=") for option in _options(url))
-    return {} if asked else {"journal": True}
+    asked = {option.lower().partition("=")[0] for option in _options(url)}
+    wanted = {"journal": True, "w": "majority"}
+    return {name: value for name, value in wanted.items() if name not in asked}
 
 
 def _checked(client: Any) -> Any:
