@@ -434,6 +434,7 @@ def test_mongodb_that_may_lose_what_it_has_confirmed_is_warned_of() -> None:
     assert list(warnings("replica set rs0", {})) == []
     assert list(warnings("replica set rs0", {"w": "majority"})) == []
     assert "w=1" in next(warnings("replica set rs0", {"w": 1}))
+    assert "w=1" in next(warnings("replica set rs0", {"j": True}))
     assert "the client with journal=True" in next(warnings("standalone", {}))
     assert "journal=false out" in next(warnings("standalone", {"j": False}))
     assert "journal=false" in next(warnings("replica set rs0", {"j": False}))

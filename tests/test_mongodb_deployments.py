@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deployments import ReplicaSet
 from flask import Flask
 from servers import MongoDB
 from servers import Server
@@ -82,6 +84,54 @@ def test_what_was_confirmed_is_there_after_a_crash(own_server: MongoDB) -> None:
         assert [store.load(r.handle).payload for r in changed] == [b"changed"] * 20
         standing = [store.find(record.handle) for record in ended]
         assert [r for r in standing if r is not None and not r.ended] == []
+
+
+@pytest.fixture(scope="module")
+def replica_set(request: pytest.FixtureRequest) -> Iterator[ReplicaSet]:
+    from conftest import get_server
+
+    get_server(request, "mongodb")
+    members = ReplicaSet()
+    with members.running():
+        yield members
+
+
+@contextmanager
+def only_the_primary_answers(members: ReplicaSet) -> Iterator[None]:
+    """Until it notices, which takes a second."""
+    members.settle()
+    primary = members.primary
+    others = [member for member in members.members if member is not primary]
+    for member in others:
+        member.freeze()
+    try:
+        yield
+    finally:
+        for member in others:
+            member.thaw()
+        members.settle()
+
+
+@pytest.mark.parametrize("option", ["", "&journal=true"])
+def test_what_one_member_of_a_replica_set_has_is_not_confirmed(
+    replica_set: ReplicaSet, option: str
+) -> None:
+    make(replica_set.url, timeout=20.0).count()  # the collection and its indexes
+    store = make(replica_set.url + option, timeout=0.5)
+    with only_the_primary_answers(replica_set), pytest.raises(StoreUnavailable):
+        store.create(new_record(store))
+
+
+@pytest.mark.parametrize("level", ["local", "majority", "available"])
+def test_what_is_compared_with_is_what_is_read(replica_set: ReplicaSet, level: str) -> None:
+    store = make(f"{replica_set.url}&w=1&readConcernLevel={level}", timeout=5.0)
+    record = new_record(store)
+    store.create(record)
+    theirs = saved_again(record, b"theirs")
+    with only_the_primary_answers(replica_set):
+        store.replace(theirs)
+        assert store.replace(saved_again(record, b"mine")) == theirs
+        assert store.load(record.handle) == theirs
 
 
 @pytest.mark.parametrize(

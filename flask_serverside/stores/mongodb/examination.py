@@ -112,10 +112,11 @@ def _durability_warnings(deployment: str, concern: dict[str, Any]) -> Iterator[s
             "With journal=false, a power cut at several members loses what was stored last, "
             "and brings back what was ended. Take it out of SESSION_MONGODB."
         )
-    if concern.get("w") == 1 and deployment != "standalone":
+    # To ask for the journal and not for a number of servers is to ask for one.
+    if concern and concern.get("w", 1) == 1 and deployment != "standalone":
         yield (
             "With w=1 a failover loses what was stored last, and brings back what was ended. "
-            "Take w=1 out of SESSION_MONGODB."
+            "Say w=majority instead, in the URL or where the client is made."
         )
 
 

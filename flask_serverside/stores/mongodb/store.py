@@ -15,6 +15,7 @@ from pymongo.errors import DocumentTooLarge
 from pymongo.errors import DuplicateKeyError
 from pymongo.errors import PyMongoError
 from pymongo.errors import ServerSelectionTimeoutError
+from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 
 from ... import values
@@ -104,6 +105,7 @@ class MongoDBStore(IndexedStore):
                 collection,
                 codec_options=documents.OPTIONS,
                 read_preference=ReadPreference.PRIMARY,
+                read_concern=_newest(self._connections.client),
             )
         except PyMongoError as error:
             raise ConfigurationError(
@@ -225,6 +227,15 @@ class MongoDBStore(IndexedStore):
             return examination.examine(
                 self._connections.client, self._collection, self._create_allowed
             )
+
+
+def _newest(client: Any) -> ReadConcern:
+    """What is read when a write was refused must be what it was compared with. "majority" gives
+    what most members have, which may be older: the write would be refused again and again, or
+    our own first try would be taken for somebody else's.
+    """
+    asked: str | None = client.read_concern.level
+    return ReadConcern("linearizable" if asked == "linearizable" else "local")
 
 
 def _legible(document: dict[str, Any]) -> Iterator[Entry]:
