@@ -28,6 +28,8 @@ from history_app import create_app
 from servers import free_port
 from test_life_of_a_request import store_of
 from violations import violations
+from werkzeug.test import create_environ
+from werkzeug.test import run_wsgi_app
 
 from flask_serverside import session_regenerated
 
@@ -38,15 +40,19 @@ SEEDS = [int(seed) for seed in os.environ.get("HISTORY_SEEDS", "1,2,3").split(",
 
 
 def in_threads(app: Flask) -> Connect:
+    """Calls it as a server does: a test client takes half of the time for itself."""
+
     @contextmanager
     def connect() -> Iterator[Send]:
-        client = app.test_client(use_cookies=False)
+        root = create_environ()
 
         def send(arguments: dict[str, str], cookie: str | None) -> Reply:
-            headers = {} if cookie is None else {"Cookie": f"session={cookie}"}
-            response = client.get("/", query_string=arguments, headers=headers)
-            given = value_in(response.headers.get("Set-Cookie"))
-            return Reply(response.status_code, response.json, given)
+            environ = root | {"QUERY_STRING": urlencode(arguments)}
+            if cookie is not None:
+                environ["HTTP_COOKIE"] = f"session={cookie}"
+            body, status, headers = run_wsgi_app(app, environ, buffered=True)
+            given = value_in(headers.get("Set-Cookie"))
+            return Reply(int(status[:3]), json.loads(b"".join(body)), given)
 
         yield send
 
