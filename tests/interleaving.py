@@ -2,12 +2,11 @@
 
 A request's steps: the browser sends it with the cookie it has then, each operation of the
 store, and the answer arrives, with its cookie if it has one. Nothing is left to chance: each
-request runs in a thread of its own, of which only one moves at a time.
+request runs in a greenlet of its own, which stops before each step.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
+from greenlet import getcurrent
+from greenlet import greenlet
 
 from flask_serverside.stores import Record
 from flask_serverside.stores.memory import MemoryStore
-
-_running = threading.local()
-
 
 class SteppedStore(MemoryStore):
     """Waits before each operation until it is the request's turn."""
@@ -40,7 +38,8 @@ class SteppedStore(MemoryStore):
     def find(self, handle: str) -> Record | None:
         step("load")
         record = super().find(handle)
-        if (stepper := getattr(_running, "stepper", None)) and stepper.answer.dead is None:
+        stepper = getcurrent()
+        if isinstance(stepper, _Stepper) and stepper.answer.dead is None:
             stepper.answer.dead = record is None or record.ended
         return record
 
@@ -58,7 +57,8 @@ class SteppedStore(MemoryStore):
 
 
 def step(name: str) -> None:
-    if stepper := getattr(_running, "stepper", None):
+    stepper = getcurrent()
+    if isinstance(stepper, _Stepper):
         stepper.wait_for_turn(name)
 
 
@@ -96,50 +96,32 @@ class Answer:
         return self.steps["arrive"]
 
 
-class _Stepper:
+class _Stepper(greenlet):
     """One request, a step at a time."""
 
     def __init__(self, browser: Browser, path: str) -> None:
+        super().__init__()
         self.answer = Answer(path)
-        self.finished = False
         self.next_step = ""
         self._browser = browser
-        self._mine, self._theirs = threading.Semaphore(0), threading.Semaphore(0)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        self._theirs.acquire()
-
-    def move(self) -> None:
-        """Do one step."""
-        self._mine.release()
-        assert self._theirs.acquire(timeout=30), f"{self.answer.path} is stuck"
-        if self._error is not None:
-            raise self._error
+        self.switch()  # to the first step
 
     def wait_for_turn(self, name: str) -> None:
         self.next_step = name
-        self._theirs.release()
-        assert self._mine.acquire(timeout=30), name
+        assert self.parent is not None
+        self.parent.switch()
 
-    def _run(self) -> None:
-        _running.stepper = self
-        try:
-            self.wait_for_turn("send")
-            self.answer.sent = self._browser.cookie
-            client = self._browser.client()
-            response = client.get(self.answer.path)
-            self.answer.status, self.answer.text = response.status_code, response.text
-            self.wait_for_turn("arrive")
-            if "Set-Cookie" in response.headers:
-                cookie = client.get_cookie("session")
-                self.answer.cookie = cookie.value if cookie else ""
-                self._browser.cookie = self.answer.cookie or None
-        except BaseException as error:
-            self._error = error
-        finally:
-            self.finished = True
-            self._theirs.release()
+    def run(self) -> None:
+        self.wait_for_turn("send")
+        self.answer.sent = self._browser.cookie
+        client = self._browser.client()
+        response = client.get(self.answer.path)
+        self.answer.status, self.answer.text = response.status_code, response.text
+        self.wait_for_turn("arrive")
+        if "Set-Cookie" in response.headers:
+            cookie = client.get_cookie("session")
+            self.answer.cookie = cookie.value if cookie else ""
+            self._browser.cookie = self.answer.cookie or None
 
 
 @dataclass
@@ -168,12 +150,12 @@ def _run(
 ) -> tuple[Run, list[list[int]]]:
     steppers = [_Stepper(browser, path) for path in paths]
     run, choices = Run(browser, [stepper.answer for stepper in steppers]), []
-    while waiting := [n for n, stepper in enumerate(steppers) if not stepper.finished]:
+    while waiting := [n for n, stepper in enumerate(steppers) if not stepper.dead]:
         number = prefix[len(run.order)] if len(run.order) < len(prefix) else waiting[0]
         choices.append(waiting)
         run.order.append(number)
         run.answers[number].steps[steppers[number].next_step] = len(run.order)
-        steppers[number].move()
+        steppers[number].switch()
     return run, choices
 
 
