@@ -3,9 +3,11 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from collections.abc import Generator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 from backends import Backend
@@ -22,10 +24,15 @@ from servers import Servers
 
 from flask_serverside import Session
 
+if TYPE_CHECKING:
+    pass
+
 pytest.register_assert_rewrite("flask_serverside.testing")
 
 SERVERS = pytest.StashKey[Servers]()
 MISSING = pytest.StashKey[set[str]]()
+USED = pytest.StashKey[set[str]]()
+TURNS = pytest.StashKey["Turns"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVERS] = Servers()
     config.stash[SERVERS].all[MySQL.name] = MySQL()
     config.stash[MISSING] = set()
+    config.stash[USED] = set()
     if unknown := chosen(config) - {*GROUPS}:
         raise pytest.UsageError(f"--backends: no such backend: {', '.join(unknown)}")
 
@@ -102,14 +110,56 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[SERVERS].begin(needed)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from workers import ByFile
+
+    return ByFile(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    if (turns := item.config.stash.get(TURNS, None)) is None:
+        return (yield)
+    with turns.taken(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):
+        from workers import Turns
+
+        base = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        session.config.stash[TURNS] = Turns(base.parent)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What a worker of pytest-xdist has used is said by the process that began it."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["used"] = used(config)
+        config.workeroutput["missing"] = sorted(config.stash[MISSING])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    told = getattr(node, "workeroutput", {})
+    node.config.stash[USED].update(told.get("used", ()))
+    node.config.stash[MISSING].update(told.get("missing", ()))
+
+
+def used(config: pytest.Config) -> list[str]:
+    servers = config.stash[SERVERS]
+    started = (servers.all[name] for name in servers.started)
+    return [f"{server.name}: {server.version} ({server.program})" for server in started]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    servers, missing = config.stash[SERVERS], config.stash[MISSING]
     terminalreporter.section("servers")
-    for name in sorted(servers.started):
-        server = servers.all[name]
-        terminalreporter.line(f"{name}: {server.version} ({server.program})")
-    for name in sorted(missing):
+    for line in sorted(config.stash[USED].union(used(config))):
+        terminalreporter.line(line)
+    for name in sorted(config.stash[MISSING]):
         terminalreporter.line(f"{name}: MISSING, only its stand-in was tested", yellow=True)
 
 

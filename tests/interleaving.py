@@ -21,6 +21,7 @@ from greenlet import greenlet
 from flask_serverside.stores import Record
 from flask_serverside.stores.memory import MemoryStore
 
+
 class SteppedStore(MemoryStore):
     """Waits before each operation until it is the request's turn."""
 

@@ -38,6 +38,8 @@ from servers import Server
 from test_history import OPERATIONS
 from test_life_of_a_request import store_of
 
+pytestmark = pytest.mark.alone
+
 GetServer = Callable[[str], Server]
 
 EACH = [pytest.param(one, id=one.name, marks=pytest.mark.group(one.group)) for one in ALL]

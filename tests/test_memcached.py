@@ -20,7 +20,7 @@ from flask_serverside.testing import DAY
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 
-pytestmark = pytest.mark.group("memcached")
+pytestmark = [pytest.mark.group("memcached"), pytest.mark.alone]
 
 
 @pytest.fixture

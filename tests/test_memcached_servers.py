@@ -23,7 +23,7 @@ from flask_serverside import StoreError
 from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
 
-pytestmark = pytest.mark.group("memcached")
+pytestmark = [pytest.mark.group("memcached"), pytest.mark.alone]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from flask_serverside.stores import Fault
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 
-pytestmark = pytest.mark.group("mongo")
+pytestmark = [pytest.mark.group("mongo"), pytest.mark.alone]
 
 #: What the documentation says that a user needs.
 ACTIONS = ("find", "insert", "update", "remove")

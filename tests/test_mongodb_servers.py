@@ -21,7 +21,7 @@ from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 
-pytestmark = pytest.mark.group("mongo")
+pytestmark = [pytest.mark.group("mongo"), pytest.mark.alone]
 
 
 @pytest.fixture

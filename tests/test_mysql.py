@@ -16,7 +16,7 @@ from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 
-pytestmark = pytest.mark.group("sql")
+pytestmark = [pytest.mark.group("sql"), pytest.mark.alone]
 
 RELATED = [backend for backend in BACKENDS if backend.name in ("mariadb", "mysql")]
 ITSELF = [backend for backend in RELATED if backend.name == "mysql"]

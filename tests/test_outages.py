@@ -20,6 +20,8 @@ from flask_serverside.stores import IndexedStore
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 
+pytestmark = pytest.mark.alone
+
 MakeApp = Callable[..., Flask]
 Line = tuple[Running, Proxy]
 

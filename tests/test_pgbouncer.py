@@ -24,7 +24,7 @@ from flask_serverside.testing import at_once
 from flask_serverside.testing import IndexContract
 from flask_serverside.testing import StoreContract
 
-pytestmark = pytest.mark.group("sql")
+pytestmark = [pytest.mark.group("sql"), pytest.mark.alone]
 
 THREADS = 8
 REQUESTS = 400

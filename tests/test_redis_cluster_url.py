@@ -23,7 +23,7 @@ from flask_serverside.testing import saved_again
 
 __all__ = ["nodes", "url"]
 
-pytestmark = pytest.mark.group("redis")
+pytestmark = [pytest.mark.group("redis"), pytest.mark.alone]
 
 LIMIT = 1.5
 MARGIN = 0.3

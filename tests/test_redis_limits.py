@@ -20,7 +20,7 @@ from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 
-pytestmark = pytest.mark.group("redis")
+pytestmark = [pytest.mark.group("redis"), pytest.mark.alone]
 
 LIMIT = 1.0
 MARGIN = 0.3

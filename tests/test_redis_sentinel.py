@@ -25,7 +25,7 @@ from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 from flask_serverside.testing import StoreContract
 
-pytestmark = pytest.mark.group("redis")
+pytestmark = [pytest.mark.group("redis"), pytest.mark.alone]
 
 SERVICE = "shop"
 LIMIT = 2.0

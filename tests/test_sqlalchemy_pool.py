@@ -23,7 +23,7 @@ from flask_serverside import Session
 from flask_serverside.testing import at_once
 from flask_serverside.testing import new_record
 
-pytestmark = pytest.mark.group("sql")
+pytestmark = [pytest.mark.group("sql"), pytest.mark.alone]
 
 #: The application's own pool. No overflow: SQLAlchemy wakes nobody who waits for that. Who
 #: gets none is told so soon, where SQLAlchemy waits for half a minute.

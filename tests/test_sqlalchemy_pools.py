@@ -22,7 +22,7 @@ from flask_serverside.testing import at_once
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 
-pytestmark = pytest.mark.group("sql")
+pytestmark = [pytest.mark.group("sql"), pytest.mark.alone]
 
 
 def make_store(database: Any, **options: Any) -> Any:

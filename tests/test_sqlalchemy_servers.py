@@ -27,7 +27,7 @@ from flask_serverside import StoreUnavailable
 from flask_serverside.testing import new_record
 from flask_serverside.testing import saved_again
 
-pytestmark = pytest.mark.group("sql")
+pytestmark = [pytest.mark.group("sql"), pytest.mark.alone]
 
 USER, PASSWORD = "shop", "s3cret-pass"
 

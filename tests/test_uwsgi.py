@@ -19,6 +19,8 @@ from test_history import value_in
 
 from flask_serverside.testing import at_once
 
+pytestmark = pytest.mark.alone
+
 USERS = ("ada", "alan", "barbara", "edsger", "grace", "tony")
 REQUESTS = 2000
 CLIENTS = 8
