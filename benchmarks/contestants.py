@@ -17,7 +17,7 @@ from running import Running
 from werkzeug.test import create_environ
 
 from flask_serverside import Session
-from flask_serverside.identity import handle_of
+from flask_serverside.web.identity import handle_of
 
 Call = Callable[[], object]
 Values = Iterator[bytes]

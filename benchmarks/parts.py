@@ -33,12 +33,12 @@ from running import each
 from running import machine
 
 from flask_serverside import interface
-from flask_serverside.codec import Codec
-from flask_serverside.identity import Identity
 from flask_serverside.interface import ServerSideSessionInterface
-from flask_serverside.payload import Seal
+from flask_serverside.sealing.codec import Codec
+from flask_serverside.sealing.envelope import Envelope
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
+from flask_serverside.web.identity import Identity
 
 
 class Part(NamedTuple):
@@ -56,11 +56,11 @@ PARTS = {
     "cookie verified": Part(Identity, "verify"),
     "record found": Part(Store, "find"),
     "  unpacked": Part(Record, "unpack"),
-    "payload opened": Part(Seal, "open"),
+    "payload opened": Part(Envelope, "open"),
     "data decoded": Part(Codec, "decode"),
     "session saved": Part(ServerSideSessionInterface, "save_session"),
     "  data encoded": Part(Codec, "encode"),
-    "  payload closed": Part(Seal, "close"),
+    "  payload closed": Part(Envelope, "close"),
     "  record replaced": Part(Store, "replace"),
     "    packed": Part(Record, "pack"),
     "  Vary": Part(interface, "_vary_on"),

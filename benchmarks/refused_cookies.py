@@ -22,9 +22,9 @@ from flask import session
 
 from flask_serverside import ServerSideSessionInterface
 from flask_serverside import Session
-from flask_serverside.identity import Identity
-from flask_serverside.identity import new_id
 from flask_serverside.testing import Clock
+from flask_serverside.web.identity import Identity
+from flask_serverside.web.identity import new_id
 
 
 def measure(kinds: dict[str, Callable[[], object]], samples: int) -> dict[str, list[float]]:

@@ -12,19 +12,19 @@ from typing import Literal
 from flask import Request
 from werkzeug.utils import import_string
 
-from . import compression
-from . import cookies
-from . import encryption
 from . import values
-from .compression import Compression
-from .encryption import Encryption
 from .errors import ConfigurationError
 from .merge import mine_wins
 from .merge import refuse
 from .merge import Resolve
-from .serializers import JSON
-from .serializers import MsgPack
-from .serializers import Serializer
+from .sealing import compression
+from .sealing import encryption
+from .sealing.compression import Compression
+from .sealing.encryption import Encryption
+from .sealing.serializers import JSON
+from .sealing.serializers import MsgPack
+from .sealing.serializers import Serializer
+from .web import cookies
 
 FORMATS: dict[str, type[JSON] | type[MsgPack]] = {"msgpack": MsgPack, "json": JSON}
 

@@ -23,12 +23,12 @@ from . import stores
 from .config import Settings
 from .errors import ConfigurationError
 from .errors import SerializationError
-from .identity import is_handle
 from .info import info_of
 from .info import SessionInfo
 from .interface import NAME
 from .interface import ServerSideSessionInterface
-from .payload import former_in
+from .saving.subject import subject_of
+from .sealing.envelope import former_in
 from .session import ServerSideSession
 from .signals import log
 from .signals import session_revoked
@@ -38,7 +38,7 @@ from .stores import IndexedStore
 from .stores import no_index
 from .stores import Record
 from .stores import Store
-from .subject import subject_of
+from .web.identity import is_handle
 
 #: :data:`flask.session` itself, for type checkers: they know it as a
 #: :class:`flask.sessions.SessionMixin`, which has no ``regenerate()``.

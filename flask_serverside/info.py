@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from .lifetimes import date_of
-from .payload import device_in
+from .saving.times import date_of
+from .sealing.envelope import device_in
 from .stores import Record
 
 

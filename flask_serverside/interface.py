@@ -16,20 +16,20 @@ from flask.sessions import SessionInterface
 from flask.sessions import SessionMixin
 from werkzeug.sansio.http import parse_cookie
 
-from . import cookies
-from .client import Client
-from .codec import Codec
 from .config import secret_keys
 from .config import Settings
 from .errors import SessionError
-from .identity import Identity
-from .payload import Seal
+from .saving.client import Client
+from .saving.gateway import Services
+from .sealing.codec import Codec
+from .sealing.envelope import Envelope
 from .session import ServerSideSession
 from .signals import log
 from .signals import session_rejected
 from .signals import tell
 from .stores import Store
-from .vault import Services
+from .web import cookies
+from .web.identity import Identity
 
 #: What an application has this extension under, in ``app.extensions``.
 NAME = "flask_serverside"
@@ -192,7 +192,7 @@ class ServerSideSessionInterface(SessionInterface):
                 settings,
                 self.store,
                 Codec(settings.serializer),
-                Seal(settings.compression, settings.encryption),
+                Envelope(settings.compression, settings.encryption),
                 Identity(keys),
             )
             self._made_for = made_for

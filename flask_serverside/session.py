@@ -15,18 +15,18 @@ from typing import TypeVar
 from flask.sessions import SessionMixin
 
 from . import values
-from .client import Client
-from .draft import Draft
-from .draft import PERMANENT
 from .errors import SessionError
 from .errors import StoreUnavailable
-from .identity import handle_of
-from .identity import well_formed
-from .lifetimes import date_of
 from .merge import FLASHES
-from .persistence import Cookie
-from .persistence import Persistence
-from .vault import Services
+from .saving.client import Client
+from .saving.draft import Draft
+from .saving.draft import PERMANENT
+from .saving.gateway import Services
+from .saving.times import date_of
+from .saving.unit import Cookie
+from .saving.unit import Persistence
+from .web.identity import handle_of
+from .web.identity import well_formed
 
 T = TypeVar("T")
 

@@ -27,11 +27,11 @@ from werkzeug.test import run_wsgi_app
 from flask_serverside import current_session as session
 from flask_serverside import ServerSideSessionInterface
 from flask_serverside import Session
-from flask_serverside.identity import handle_of
-from flask_serverside.identity import Identity
+from flask_serverside.saving.gateway import Services
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
-from flask_serverside.vault import Services
+from flask_serverside.web.identity import handle_of
+from flask_serverside.web.identity import Identity
 
 KEY, FORMER_KEY, FOREIGN_KEY = "key", "former key", "foreign key"
 HEADER = "X-Session"

@@ -17,13 +17,13 @@ from fuzzed_site import Site
 from pieces import NUMBERS
 from pieces import Pieces
 
-import flask_serverside.compression
+import flask_serverside.sealing.compression
 from flask_serverside import SerializationError
-from flask_serverside.codec import Codec
-from flask_serverside.compression import METHODS
-from flask_serverside.payload import Contents
-from flask_serverside.serializers import JSON
-from flask_serverside.serializers import MsgPack
+from flask_serverside.sealing.codec import Codec
+from flask_serverside.sealing.compression import METHODS
+from flask_serverside.sealing.envelope import Contents
+from flask_serverside.sealing.serializers import JSON
+from flask_serverside.sealing.serializers import MsgPack
 from flask_serverside.stores import Record
 
 #: Less than there is, so that a few bytes are a bomb.
@@ -129,7 +129,9 @@ def check_seal(name: str, payload: bytes) -> None:
     services = of.services
     record = of.record
     try:
-        contents = services.seal.open(of.sid, record._replace(payload=payload), of.store.now())
+        contents = services.envelope.open(
+            of.sid, record._replace(payload=payload), of.store.now()
+        )
     except SerializationError:
         return
     if name == "encrypted":
@@ -157,11 +159,11 @@ def sealed(name: str, rotated: bool, data: bytes) -> Record:
     if record.ended:
         record = record._replace(lifetime=3_600_000, seen=of.store.now())
     contents = Contents(data, issued=of.store.now())
-    return of.services.seal.close(of.sid, record, contents)
+    return of.services.envelope.close(of.sid, record, contents)
 
 
 def prepare() -> None:
-    flask_serverside.compression.LARGEST = LARGEST
+    flask_serverside.sealing.compression.LARGEST = LARGEST
     for name in NAMES:
         site(name)
         site(name, rotated=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flask_serverside import SessionGone
-from flask_serverside.persistence import Persistence
+from flask_serverside.saving.unit import Persistence
 from flask_serverside.session import ServerSideSession
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store

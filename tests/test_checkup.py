@@ -23,10 +23,10 @@ from test_cli import run
 from test_cli import store_of
 
 from flask_serverside import StoreUnavailable
-from flask_serverside.cli.understood import key_of
-from flask_serverside.cli.understood import STORE_KEYS
+from flask_serverside.cli.configuration import key_of
+from flask_serverside.cli.configuration import STORE_KEYS
 from flask_serverside.config import Settings
-from flask_serverside.serializers import JSON
+from flask_serverside.sealing.serializers import JSON
 from flask_serverside.stores import Examination
 from flask_serverside.stores import Record
 from flask_serverside.stores.examination import together

@@ -27,11 +27,11 @@ from test_damage import put_value
 
 from flask_serverside import cli
 from flask_serverside import Session
-from flask_serverside.cli.exits import Sessions
+from flask_serverside.cli.exit_codes import Sessions
 from flask_serverside.cli.terminal import watched
-from flask_serverside.payload import Contents
-from flask_serverside.payload import Device
-from flask_serverside.payload import Seal
+from flask_serverside.sealing.envelope import Contents
+from flask_serverside.sealing.envelope import Device
+from flask_serverside.sealing.envelope import Envelope
 from flask_serverside.stores import Entry
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
@@ -101,7 +101,7 @@ def stored(
         lifetime,
         subject=subject,
     )
-    record = Seal().close(sid, record, Contents(data, now - age, device=device))
+    record = Envelope().close(sid, record, Contents(data, now - age, device=device))
     assert store.create(record)
     return record
 

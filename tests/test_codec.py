@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from flask_serverside import SerializationError
-from flask_serverside.codec import Codec
-from flask_serverside.serializers import JSON
-from flask_serverside.serializers import MsgPack
+from flask_serverside.sealing.codec import Codec
+from flask_serverside.sealing.serializers import JSON
+from flask_serverside.sealing.serializers import MsgPack
 
 MakeApp = Callable[..., Flask]
 

@@ -18,10 +18,10 @@ from test_encryption import record_of
 from test_life_of_a_request import store_of
 from test_session import cookie_of
 
-from flask_serverside import compression
 from flask_serverside import ConfigurationError
 from flask_serverside import SerializationError
 from flask_serverside import SessionTooLarge
+from flask_serverside.sealing import compression
 
 MakeApp = Callable[..., Flask]
 

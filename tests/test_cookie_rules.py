@@ -17,10 +17,10 @@ from test_life_of_a_request import store_of
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_serverside import ConfigurationError
-from flask_serverside import cookies
 from flask_serverside import current_session as session
-from flask_serverside.identity import Identity
 from flask_serverside.testing import Clock
+from flask_serverside.web import cookies
+from flask_serverside.web.identity import Identity
 
 MakeApp = Callable[..., Flask]
 

@@ -12,10 +12,10 @@ from flask import session
 from flask.testing import FlaskClient
 
 from flask_serverside import ServerSideSessionInterface
-from flask_serverside.identity import handle_of
-from flask_serverside.identity import Identity
-from flask_serverside.identity import new_id
 from flask_serverside.testing import Clock
+from flask_serverside.web.identity import handle_of
+from flask_serverside.web.identity import Identity
+from flask_serverside.web.identity import new_id
 
 MakeApp = Callable[..., Flask]
 

@@ -19,7 +19,7 @@ from test_session import in_a_view
 from flask_serverside import current_session as session
 from flask_serverside import SerializationError
 from flask_serverside import session_rejected
-from flask_serverside.serializers import MsgPack
+from flask_serverside.sealing.serializers import MsgPack
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
 

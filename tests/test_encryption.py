@@ -29,13 +29,13 @@ from flask_serverside import ConfigurationError
 from flask_serverside import current_session as session
 from flask_serverside import SerializationError
 from flask_serverside import session_rejected
-from flask_serverside.encryption import Encryption
-from flask_serverside.identity import handle_of
-from flask_serverside.payload import Contents
-from flask_serverside.payload import Device
-from flask_serverside.payload import Seal
+from flask_serverside.sealing.encryption import Encryption
+from flask_serverside.sealing.envelope import Contents
+from flask_serverside.sealing.envelope import Device
+from flask_serverside.sealing.envelope import Envelope
 from flask_serverside.stores import Record
 from flask_serverside.testing import Clock
+from flask_serverside.web.identity import handle_of
 
 MakeApp = Callable[..., Flask]
 
@@ -329,11 +329,11 @@ def test_what_is_sealed_opens_again() -> None:
     encryption = Encryption([KEY])
     record = Record(handle_of("sid"), b"", 3, 1, 2, 3, 4, 5, "ada")
     contents = Contents(b"data", 7, 8, b"mark")
-    for seal in (Seal(), Seal(encryption=encryption)):
-        sealed = seal.close("sid", record, contents)
-        assert seal.open("sid", sealed, 0) == contents
+    for envelope in (Envelope(), Envelope(encryption=encryption)):
+        sealed = envelope.close("sid", record, contents)
+        assert envelope.open("sid", sealed, 0) == contents
     with pytest.raises(SerializationError, match="altered"):
-        seal.open("another", sealed, 0)
+        envelope.open("another", sealed, 0)
 
 
 def test_what_was_encrypted_anew_is_not_stored_once_more(make_app: MakeApp) -> None:
@@ -370,7 +370,7 @@ def test_where_the_library_is_missing_the_key_is_named_and_not_shown(
 def test_a_payload_says_its_format_and_times_in_front() -> None:
     record = Record("a" * 64, b"", 1, 0, 0, 0, 0, None, None)
     contents = Contents(b"data", 2, 3, b"mark", Device("agent", "::1"), b"former")
-    payload = Seal().close("sid", record, contents).payload
+    payload = Envelope().close("sid", record, contents).payload
     head = bytes([2, 0, *bytes(7), 2, *bytes(7), 3, 4, 5, 3, 6])
     assert payload[:22] == head
     assert payload[30:] == b"markagent::1formerdata"
@@ -380,5 +380,5 @@ def test_no_two_saves_of_the_same_data_have_the_same_payload() -> None:
     """A save that lost its connection must not take another request's for its own."""
     record = Record("a" * 64, b"", 1, 0, 0, 0, 0, None, None)
     contents = Contents(b"data", 2)
-    payloads = {Seal().close("sid", record, contents).payload for _ in range(100)}
+    payloads = {Envelope().close("sid", record, contents).payload for _ in range(100)}
     assert len(payloads) == 100

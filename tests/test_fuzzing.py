@@ -28,9 +28,9 @@ from pieces import NUMBERS
 from pieces import Pieces
 from test_codec import values
 
-import flask_serverside.compression
-from flask_serverside.serializers import JSON
-from flask_serverside.serializers import MsgPack
+import flask_serverside.sealing.compression
+from flask_serverside.sealing.serializers import JSON
+from flask_serverside.sealing.serializers import MsgPack
 
 pytestmark = pytest.mark.group("memory")
 
@@ -44,7 +44,7 @@ sometimes = st.booleans()
 @pytest.fixture(autouse=True, scope="module")
 def a_bomb_is_small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flask_serverside.compression, "LARGEST", hostile_payloads.LARGEST)
+        patch.setattr(flask_serverside.sealing.compression, "LARGEST", hostile_payloads.LARGEST)
         yield
 
 

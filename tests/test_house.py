@@ -18,28 +18,49 @@ FLOORS = [
     ["cli"],
     ["interface", "info"],
     ["session"],
-    ["persistence"],
-    ["limit"],
-    ["vault", "draft"],
-    ["client", "lifetimes"],
+    ["saving"],
     ["config"],
-    ["codec", "payload"],
-    ["serializers", "compression", "encryption", "cookies"],
-    ["identity", "merge", "subject", "signals"],
+    ["sealing", "web"],
+    ["merge", "signals"],
     ["testing"],
     ["stores"],
     ["values"],
     ["errors"],
 ]
+#: The same within ``saving``.
+SAVING = [
+    ["__init__"],
+    ["unit"],
+    ["quota"],
+    ["gateway", "draft"],
+    ["client", "subject", "times"],
+]
+#: The same within ``sealing``.
+SEALING = [
+    ["__init__"],
+    ["codec", "envelope"],
+    ["compression", "encryption", "serializers"],
+]
+#: The same within ``web``.
+WEB = [["__init__"], ["cookies", "identity"]]
+#: The same within ``testing``.
+TESTING = [
+    ["__init__"],
+    ["index_contract"],
+    ["contract"],
+    ["clock", "records", "threads"],
+]
 #: The same within ``stores``.
 STORES = [
     ["__init__"],
-    ["memory", "redis", "memcached", "mongodb", "sqlalchemy"],
-    ["index", "memcached_connections", "memcached_examination"],
+    ["memcached", "memory", "mongodb", "redis", "sqlalchemy"],
+    ["index"],
     ["base"],
     ["operations"],
     ["record", "examination", "outage", "time_limit"],
 ]
+#: The same within ``stores/memcached``.
+MEMCACHED = [["__init__"], ["store"], ["connections", "examination"]]
 #: The same within ``stores/redis``.
 REDIS = [
     ["__init__"],
@@ -68,9 +89,9 @@ MONGODB = [
 CLI = [
     ["__init__"],
     ["report", "handles"],
-    ["checkup", "exits"],
-    ["understood", "census", "description"],
-    ["terminal", "tables", "ages"],
+    ["check", "exit_codes"],
+    ["configuration", "show", "stats"],
+    ["terminal", "tables", "times"],
 ]
 
 
@@ -107,7 +128,12 @@ def floor_of(name: str, floors: list[list[str]]) -> int:
 #: Each package and its floors.
 HOUSE = {
     "": FLOORS,
+    "saving": SAVING,
+    "sealing": SEALING,
+    "web": WEB,
+    "testing": TESTING,
     "stores": STORES,
+    "stores/memcached": MEMCACHED,
     "stores/redis": REDIS,
     "stores/mongodb": MONGODB,
     "stores/sqlalchemy": SQLALCHEMY,

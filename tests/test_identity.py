@@ -21,13 +21,13 @@ from test_session import cookie_of
 import flask_serverside
 from flask_serverside import current_session as session
 from flask_serverside import session_rejected
-from flask_serverside.identity import handle_of
-from flask_serverside.identity import Identity
-from flask_serverside.identity import mark_of
-from flask_serverside.identity import new_id
-from flask_serverside.identity import successor_of
-from flask_serverside.identity import well_formed
 from flask_serverside.testing import Clock
+from flask_serverside.web.identity import handle_of
+from flask_serverside.web.identity import Identity
+from flask_serverside.web.identity import mark_of
+from flask_serverside.web.identity import new_id
+from flask_serverside.web.identity import successor_of
+from flask_serverside.web.identity import well_formed
 
 MakeApp = Callable[..., Flask]
 
@@ -99,7 +99,7 @@ def test_all_keys_verify_and_the_last_signs() -> None:
 
 def test_what_is_not_well_formed_costs_no_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
     identity = Identity(["secret"])
-    monkeypatch.setattr("flask_serverside.identity.hmac", None)
+    monkeypatch.setattr("flask_serverside.web.identity.hmac", None)
     for value in (
         "",
         SID,

@@ -22,8 +22,8 @@ from interleaving import SteppedStore
 from flask_serverside import current_session as session
 from flask_serverside import Session
 from flask_serverside import session_conflict
-from flask_serverside.identity import handle_of
 from flask_serverside.stores import Record
+from flask_serverside.web.identity import handle_of
 
 pytestmark = pytest.mark.group("memory")
 

@@ -19,10 +19,10 @@ from flask.sessions import SessionMixin
 from flask_serverside import ConfigurationError
 from flask_serverside import ServerSideSessionInterface
 from flask_serverside import StoreUnavailable
-from flask_serverside.identity import handle_of
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
 from flask_serverside.testing import Clock
+from flask_serverside.web.identity import handle_of
 
 MakeApp = Callable[..., Flask]
 

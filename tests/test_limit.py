@@ -23,8 +23,8 @@ from flask_serverside import current_session as session
 from flask_serverside import Session
 from flask_serverside import session_revoked
 from flask_serverside import TooManySessions
-from flask_serverside.payload import Contents
-from flask_serverside.payload import Seal
+from flask_serverside.sealing.envelope import Contents
+from flask_serverside.sealing.envelope import Envelope
 from flask_serverside.stores import END_OF_TIME
 from flask_serverside.testing import at_once
 from flask_serverside.testing import Clock
@@ -198,7 +198,7 @@ def test_a_session_that_is_being_moved_counts_once(
         assert old is not None
         contents = Contents(b"data", old.created, former=bytes.fromhex(old.handle))
         new = new_record(store, subject=user, created=old.created)
-        store.create(Seal().close("", new, contents))
+        store.create(Envelope().close("", new, contents))
         another = app.test_client().get("/write", query_string={"_user_id": user})
         assert another.status_code == (409 if (overflow, most) == ("refuse", 1) else 200)
         left = {info.handle for info in sessions_of(app).list(user)}

@@ -18,12 +18,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from flask_serverside import SessionConflict
-from flask_serverside.codec import Codec
 from flask_serverside.merge import FLASHES
 from flask_serverside.merge import merge
 from flask_serverside.merge import MISSING
 from flask_serverside.merge import refuse
-from flask_serverside.serializers import MsgPack
+from flask_serverside.sealing.codec import Codec
+from flask_serverside.sealing.serializers import MsgPack
 
 Data = dict[str, Any]
 Queue = list[tuple[str, Any]]

@@ -18,12 +18,12 @@ from test_example import ROOT
 
 from flask_serverside import Session
 from flask_serverside.cli import sessions
-from flask_serverside.identity import handle_of
-from flask_serverside.payload import Contents
-from flask_serverside.payload import Device
-from flask_serverside.payload import Seal
+from flask_serverside.sealing.envelope import Contents
+from flask_serverside.sealing.envelope import Device
+from flask_serverside.sealing.envelope import Envelope
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
+from flask_serverside.web.identity import handle_of
 
 pytestmark = pytest.mark.group("redis")
 
@@ -63,7 +63,7 @@ def fill(store: Store) -> None:
         record = Record(handle_of(sid), b"", 3, NOW - age, now, now + lifetime, lifetime)
         record = record._replace(subject=subject, deadline=NOW - age + 90 * DAY)
         contents = Contents(b"x" * (200 + 10 * len(sid)), NOW - age, NOW - age, device=device)
-        record = Seal().close(sid, record, contents)
+        record = Envelope().close(sid, record, contents)
         assert store.create(record)
         return record
 

@@ -24,9 +24,9 @@ from flask_serverside import session_rejected
 from flask_serverside import session_reused
 from flask_serverside import session_revoked
 from flask_serverside import StoreUnavailable
-from flask_serverside.identity import handle_of
-from flask_serverside.identity import successor_of
 from flask_serverside.testing import Clock
+from flask_serverside.web.identity import handle_of
+from flask_serverside.web.identity import successor_of
 
 MakeApp = Callable[..., Flask]
 

@@ -20,11 +20,11 @@ from flask_serverside import current_session as session
 from flask_serverside import SerializationError
 from flask_serverside import SessionConflict
 from flask_serverside import StoreUnavailable
-from flask_serverside.codec import Codec
-from flask_serverside.payload import Contents
-from flask_serverside.payload import Seal
-from flask_serverside.persistence import Persistence
-from flask_serverside.serializers import MsgPack
+from flask_serverside.saving.unit import Persistence
+from flask_serverside.sealing.codec import Codec
+from flask_serverside.sealing.envelope import Contents
+from flask_serverside.sealing.envelope import Envelope
+from flask_serverside.sealing.serializers import MsgPack
 from flask_serverside.testing import Clock
 from flask_serverside.testing import saved_again
 
@@ -275,12 +275,12 @@ def meanwhile(
     data = codec.decode(contents.data)
     change(data)
     changed = contents._replace(data=codec.encode(data))
-    assert store.replace(Seal().close("", saved_again(record, b""), changed))
+    assert store.replace(Envelope().close("", saved_again(record, b""), changed))
 
 
 def payload_of(app: Flask, record: Any) -> Contents:
     """What a record says that is not encrypted."""
-    return Seal().open("", record, store_of(app).now())
+    return Envelope().open("", record, store_of(app).now())
 
 
 def data_of(app: Flask, record: Any) -> Any:

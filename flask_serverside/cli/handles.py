@@ -7,12 +7,12 @@ from itertools import islice
 
 import click
 
-from ..identity import is_handle
 from ..stores import IndexedStore
 from ..stores import Store
-from .exits import Failure
-from .exits import NOT_DONE
-from .exits import WRONG_USAGE
+from ..web.identity import is_handle
+from .exit_codes import Failure
+from .exit_codes import NOT_DONE
+from .exit_codes import WRONG_USAGE
 
 #: Characters that are asked for.
 _FEWEST = 4

@@ -13,12 +13,12 @@ from itertools import islice
 from typing import Any
 
 from ..info import SessionInfo
-from .ages import age
-from .ages import exactly
-from .ages import iso
-from .checkup import Checkup
+from .check import Checkup
 from .tables import printable
 from .tables import Table
+from .times import age
+from .times import exactly
+from .times import iso
 
 _ELASTIC = ("subject", "address", "user agent")
 #: Characters of a handle that are shown at least.
@@ -98,7 +98,7 @@ def facts(told: Mapping[str, Any], now: datetime) -> Iterator[str]:
 
 
 def statistics(counted: Mapping[str, Any], now: datetime) -> Iterator[str]:
-    """What :func:`.census.census` has counted."""
+    """What :func:`.stats.census` has counted."""
     told = {"sessions": str(counted["sessions"])}
     if counted["sessions"]:
         size, seen = counted["bytes"], counted["seen_within"]

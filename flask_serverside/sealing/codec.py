@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .errors import SerializationError
+from ..errors import SerializationError
 from .serializers import Serializer
 
 

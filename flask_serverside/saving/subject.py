@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from .errors import SerializationError
+from ..errors import SerializationError
 
 _LONGEST = 255
 

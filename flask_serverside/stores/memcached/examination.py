@@ -9,12 +9,12 @@ from typing import Any
 import pymemcache
 from pymemcache.exceptions import MemcacheClientError
 
-from .examination import Examination
-from .examination import REFUSED
-from .examination import room
-from .examination import since
-from .examination import timed
-from .examination import together
+from ..examination import Examination
+from ..examination import REFUSED
+from ..examination import room
+from ..examination import since
+from ..examination import timed
+from ..examination import together
 
 #: Seconds. Who looks for the reason of many sign-ins wants to know of a younger server.
 _YOUNG = 24 * 3600

@@ -14,23 +14,23 @@ from typing import TypeVar
 
 from flask import Flask
 
+from ..config import Settings
+from ..errors import SerializationError
+from ..errors import StoreUnavailable
+from ..sealing.codec import Codec
+from ..sealing.envelope import Contents
+from ..sealing.envelope import device_in
+from ..sealing.envelope import Envelope
+from ..sealing.envelope import UNKNOWN
+from ..signals import log
+from ..signals import session_rejected
+from ..signals import tell
+from ..stores import Record
+from ..stores import Store
+from ..web.identity import handle_of
+from ..web.identity import Identity
+from ..web.identity import successor_of
 from .client import Client
-from .codec import Codec
-from .config import Settings
-from .errors import SerializationError
-from .errors import StoreUnavailable
-from .identity import handle_of
-from .identity import Identity
-from .identity import successor_of
-from .payload import Contents
-from .payload import device_in
-from .payload import Seal
-from .payload import UNKNOWN
-from .signals import log
-from .signals import session_rejected
-from .signals import tell
-from .stores import Record
-from .stores import Store
 from .subject import subject_of
 
 A = TypeVar("A")
@@ -45,11 +45,11 @@ class Services:
     settings: Settings
     store: Store
     codec: Codec
-    seal: Seal
+    envelope: Envelope
     identity: Identity
 
 
-class Known(NamedTuple):
+class Snapshot(NamedTuple):
     """What stands in the store, as far as this request knows."""
 
     sid: str
@@ -59,7 +59,7 @@ class Known(NamedTuple):
     subject: str | None
 
 
-class Vault:
+class Gateway:
     """Opens what the store has for this request's client, and seals what it is given.
 
     :param client: whose request it is.
@@ -97,7 +97,7 @@ class Vault:
             self.reject("unknown", handle)
         return record
 
-    def heir(self, sid: str, record: Record | None) -> tuple[Known, dict[str, Any]] | None:
+    def heir(self, sid: str, record: Record | None) -> tuple[Snapshot, dict[str, Any]] | None:
         """The session in this record, or the one that its id has led to by rotation, if it is
         alive, can be read and is this client's.
         """
@@ -109,7 +109,7 @@ class Vault:
         if record is None:
             return None
         try:
-            contents = self._services.seal.open(sid, record, self.now())
+            contents = self._services.envelope.open(sid, record, self.now())
             data = self._services.codec.decode(contents.data)
             subject = subject_of(data, self.settings.subject_key)
         except SerializationError as error:
@@ -122,23 +122,23 @@ class Vault:
         unbound = mark and not contents.client
         if unbound or subject != record.subject:
             contents = contents._replace(outdated=True)
-        return Known(sid, record, contents, subject), data
+        return Snapshot(sid, record, contents, subject), data
 
-    def is_elsewhere(self, known: Known) -> bool:
+    def is_elsewhere(self, known: Snapshot) -> bool:
         """Whether it was used last where this request does not come from."""
         device = self._client.device
         return device != UNKNOWN and device != device_in(known.record.payload)
 
     # -- what is to stand there
 
-    def sealed(self, sid: str, record: Record, contents: Contents, **changes: Any) -> Known:
+    def sealed(self, sid: str, record: Record, contents: Contents, **changes: Any) -> Snapshot:
         """The record with these contents, but for some changes, as this client's."""
         client = self._client
         contents = contents._replace(
             client=client.mark(sid), device=client.device, outdated=False, **changes
         )
-        sealed = self._services.seal.close(sid, record, contents)
-        return Known(sid, sealed, contents, record.subject)
+        sealed = self._services.envelope.close(sid, record, contents)
+        return Snapshot(sid, sealed, contents, record.subject)
 
     def standing(self, operation: Callable[[A], R | None], argument: A) -> R | None:
         """What a store's operation says. What cannot be read is as good as not there."""

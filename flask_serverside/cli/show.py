@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..lifetimes import date_of
-from ..payload import label_of
+from ..saving.times import date_of
+from ..sealing.envelope import label_of
 from ..stores import Record
 
 

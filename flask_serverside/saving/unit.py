@@ -18,41 +18,41 @@ from typing import NamedTuple
 
 from blinker import NamedSignal
 
+from ..errors import SerializationError
+from ..errors import SessionConflict
+from ..errors import SessionGone
+from ..errors import SessionTooLarge
+from ..errors import StoreError
+from ..errors import StoreUnavailable
+from ..errors import TooManySessions
+from ..sealing.envelope import Contents
+from ..signals import log
+from ..signals import session_conflict
+from ..signals import session_created
+from ..signals import session_destroyed
+from ..signals import session_regenerated
+from ..signals import session_reused
+from ..signals import session_revoked
+from ..signals import session_saved
+from ..signals import tell
+from ..stores import ATTEMPTS
+from ..stores import Record
+from ..stores import REMEMBERED
+from ..web.cookies import OLDEST
+from ..web.identity import handle_of
+from ..web.identity import new_id
+from ..web.identity import successor_of
 from .client import Client
-from .cookies import OLDEST
 from .draft import Draft
-from .errors import SerializationError
-from .errors import SessionConflict
-from .errors import SessionGone
-from .errors import SessionTooLarge
-from .errors import StoreError
-from .errors import StoreUnavailable
-from .errors import TooManySessions
-from .identity import handle_of
-from .identity import new_id
-from .identity import successor_of
-from .lifetimes import deadline_from
-from .lifetimes import end_after_use
-from .lifetimes import end_of
-from .lifetimes import rotation_is_due
-from .lifetimes import touch_is_due
-from .limit import Limit
-from .payload import Contents
-from .signals import log
-from .signals import session_conflict
-from .signals import session_created
-from .signals import session_destroyed
-from .signals import session_regenerated
-from .signals import session_reused
-from .signals import session_revoked
-from .signals import session_saved
-from .signals import tell
-from .stores import ATTEMPTS
-from .stores import Record
-from .stores import REMEMBERED
-from .vault import Known
-from .vault import Services
-from .vault import Vault
+from .gateway import Gateway
+from .gateway import Services
+from .gateway import Snapshot
+from .quota import Quota
+from .times import deadline_from
+from .times import end_after_use
+from .times import end_of
+from .times import rotation_is_due
+from .times import touch_is_due
 
 
 class Cookie(NamedTuple):
@@ -82,7 +82,7 @@ class Persistence:
     def __init__(self, services: Services, client: Client) -> None:
         self._app = services.app
         self._settings = services.settings
-        self._vault = Vault(services, client)
+        self._gateway = Gateway(services, client)
         self.draft = Draft(services.settings, services.codec)
         #: What the client is still to be told; ``None``: nothing.
         self.cookie: Cookie | None = None
@@ -98,11 +98,11 @@ class Persistence:
         self._presented: str | None = None
         self._dead_subject: str | None = None  # whose it was, if it was alive then
         self._sid: str | None = None
-        self._known: Known | None = None
-        self._former: Known | None = None  # under the old id, until that is superseded
+        self._known: Snapshot | None = None
+        self._former: Snapshot | None = None  # under the old id, until that is superseded
         self._move: Move | None = None  # why it is to be
         self._was_permanent = False
-        self._limited: Limit | None = None  # what is still to be kept, since somebody signs in
+        self._limited: Quota | None = None  # what is still to be kept, since somebody signs in
 
     # -- what is known about it
 
@@ -147,13 +147,13 @@ class Persistence:
             return draft.proved
         if stored is not None and not self._is_another(stored):
             return stored.contents.authenticated
-        return self._vault.now() if draft.subject is not None else 0
+        return self._gateway.now() if draft.subject is not None else 0
 
     def is_fresh(self, within: int) -> bool:
         """Whether that was not longer ago than this, in milliseconds."""
         proved = self.authenticated
         # By its amount: the machine that says when may have a clock that is ahead.
-        return proved > 0 and abs(self._vault.now() - proved) <= within
+        return proved > 0 and abs(self._gateway.now() - proved) <= within
 
     @property
     def modified(self) -> bool:
@@ -169,15 +169,15 @@ class Persistence:
         return encoded, self._known, self._former, self.draft.kept, self.draft.lifetime
 
     @property
-    def _stored(self) -> Known | None:
+    def _stored(self) -> Snapshot | None:
         """What stands in the store, under the old id or the new one."""
         return self._former or self._known
 
-    def _is_another(self, stored: Known) -> bool:
+    def _is_another(self, stored: Snapshot) -> bool:
         """Whether somebody has signed in or out since it was stored."""
         return self.draft.subject != stored.subject or self.draft.begun_anew
 
-    def _asks_for_nothing(self, stored: Known, encoded: bytes) -> bool:
+    def _asks_for_nothing(self, stored: Snapshot, encoded: bytes) -> bool:
         """Whether all that was asked for is what has been asked for before."""
         draft, unmoved = self.draft, self._move is None or self._move.rotation != b""
         return (
@@ -188,14 +188,14 @@ class Persistence:
             and encoded == stored.contents.data
         )
 
-    def _is_as_stored(self, known: Known, encoded: bytes) -> bool:
+    def _is_as_stored(self, known: Snapshot, encoded: bytes) -> bool:
         """Whether this request has changed nothing, nor is anything to be stored anew."""
         outdated = self._move is not None or known.contents.outdated
         return not outdated and self._asks_for_nothing(known, encoded)
 
-    def _is_due(self, known: Known) -> bool:
+    def _is_due(self, known: Snapshot) -> bool:
         """Whether time has passed, so that it is to be extended or given a new id."""
-        now, settings = self._vault.now(), self._settings
+        now, settings = self._gateway.now(), self._settings
         return rotation_is_due(known.contents.issued, now, settings) or touch_is_due(
             known.record, now, settings
         )
@@ -215,59 +215,59 @@ class Persistence:
 
     def reject(self, reason: str) -> None:
         """Begin with nothing: what the client has presented is no id."""
-        self._vault.reject(reason, None)
+        self._gateway.reject(reason, None)
 
     def load(self, sid: str) -> None:
         """Begin with what is stored under this id, if anything is."""
-        now, record = self._vault.now(), self._vault.find(sid)
+        now, record = self._gateway.now(), self._gateway.find(sid)
         if record is None:
             pass
         elif not record.alive(now):
-            self._vault.reject("expired", record.handle)
+            self._gateway.reject("expired", record.handle)
         elif record.ended and self._is_reused(record):
             self._reused(record)
-        elif not self._take(sid, record) and record.ended and not self._vault.rejected:
-            self._vault.reject("ended", record.handle, record.subject)
-            if self._vault.began < record.seen + int(REMEMBERED * 1000):
+        elif not self._take(sid, record) and record.ended and not self._gateway.rejected:
+            self._gateway.reject("ended", record.handle, record.subject)
+            if self._gateway.began < record.seen + int(REMEMBERED * 1000):
                 self.dead, self._tombstone = True, record
-        if self._vault.rejected in ("expired", "undecodable", "ended") and not self.dead:
+        if self._gateway.rejected in ("expired", "undecodable", "ended") and not self.dead:
             self._presented = handle_of(sid)
 
     def renew_cookie(self) -> None:
         """Send the client its id once more, signed anew."""
         if self._known is not None:
-            self._owe_cookie(self._known, self._vault.now())
+            self._owe_cookie(self._known, self._gateway.now())
 
     def reload(self) -> None:
         """Forget what this request has changed, and look at the store again."""
         known = self._stored
-        record = known and self._vault.standing(self._vault.store.load, known.record.handle)
+        record = known and self._gateway.standing(self._gateway.store.load, known.record.handle)
         self._forget()
         if known is not None and not self._take(known.sid, record):
             self._gone(known.record)
 
     def _take(self, sid: str, record: Record | None) -> bool:
         """Be the session in this record, or that it leads to, if there is one."""
-        found = self._vault.heir(sid, record)
+        found = self._gateway.heir(sid, record)
         if found is None:
             return False
         self._known, self.draft.data = found
         self._sid = self._known.sid
         self._was_permanent = self.draft.permanent
         if self._sid != sid:
-            self._owe_cookie(self._known, self._vault.now())
+            self._owe_cookie(self._known, self._gateway.now())
         return True
 
     def _is_reused(self, tombstone: Record) -> bool:
         grace = int(self._settings.rotation_grace * 1000)
-        return tombstone.rotation is not None and self._vault.began >= tombstone.seen + grace
+        return tombstone.rotation is not None and self._gateway.began >= tombstone.seen + grace
 
     def _reused(self, record: Record) -> None:
         """An id is used that was exchanged too long ago. Begin with nothing."""
         ended = False
         if self._settings.revoke_on_reuse:
-            ended = self._vault.call(self._vault.store.end, record, 0.0)
-            self._vault.call(self._vault.store.delete, record.handle)
+            ended = self._gateway.call(self._gateway.store.end, record, 0.0)
+            self._gateway.call(self._gateway.store.delete, record.handle)
         self._tell(session_reused, record)
         if ended:
             self._tell(session_revoked, record, reason="reused")
@@ -291,7 +291,7 @@ class Persistence:
             return  # as at the end of most requests
         if (
             known is not None
-            and rotation_is_due(known.contents.issued, self._vault.now(), self._settings)
+            and rotation_is_due(known.contents.issued, self._gateway.now(), self._settings)
             and not self.late
             and not self._is_another(known)
             and encoded
@@ -334,9 +334,9 @@ class Persistence:
         """Extend the session, and nothing else."""
         if self._known is None:
             return
-        record, now = self._known.record, self._vault.now()
+        record, now = self._known.record, self._gateway.now()
         touched = record._replace(seen=now, expires=end_of(record, now, record.lifetime))
-        if self._vault.standing(self._vault.store.touch, touched):
+        if self._gateway.standing(self._gateway.store.touch, touched):
             self._known = self._known._replace(record=touched._replace(token=None))
             if self.draft.permanent:
                 self._owe_cookie(self._known)
@@ -359,7 +359,7 @@ class Persistence:
             self.draft.is_stored()
 
     def _save_once(
-        self, known: Known, change: Callable[[], object] | None, encoded: bytes | None
+        self, known: Snapshot, change: Callable[[], object] | None, encoded: bytes | None
     ) -> bool:
         """Whether nothing is left to be done. If not, what others have saved is merged, or a
         new id is to be given to the session first.
@@ -376,17 +376,17 @@ class Persistence:
                 self._move = Move("subject")
                 return False
             if encoded and not self._changed(encoded):
-                due = touch_is_due(known.record, self._vault.now(), self._settings)
-                if due and not self._vault.is_elsewhere(known):
+                due = touch_is_due(known.record, self._gateway.now(), self._settings)
+                if due and not self._gateway.is_elsewhere(known):
                     self.touch()
                     due = False
                 if not due:
                     return True
             mine = self._next(known, encoded)
-            standing = self._vault.standing(self._vault.store.replace, mine.record)
+            standing = self._gateway.standing(self._gateway.store.replace, mine.record)
             if standing is mine.record:
                 self._settle(known, mine)
-            elif found := self._vault.heir(known.sid, standing):
+            elif found := self._gateway.heir(known.sid, standing):
                 undo()
                 self._known = self._merged(known, *found, in_part=change is not None)
                 self._sid = self._known.sid
@@ -395,7 +395,7 @@ class Persistence:
                 self._too_late(known, standing)
             return True
 
-    def _is_to_move(self, known: Known) -> bool:
+    def _is_to_move(self, known: Snapshot) -> bool:
         """Whether somebody has signed in or out, so that a new id is to be given. Who signs
         out where the client cannot be told a new id, signs out all the same.
         """
@@ -404,9 +404,9 @@ class Persistence:
         signs_out = self.late and self.draft.subject is None
         return not signs_out
 
-    def _next(self, known: Known, encoded: bytes) -> Known:
+    def _next(self, known: Snapshot, encoded: bytes) -> Snapshot:
         """The record as it is to be stored: the next version, or a tombstone."""
-        record, now, lifetime = known.record, self._vault.now(), self.lifetime
+        record, now, lifetime = known.record, self._gateway.now(), self.lifetime
         if not encoded:
             return known._replace(record=record.tombstone(now, self._remembered))
         record = record._replace(
@@ -416,15 +416,15 @@ class Persistence:
             lifetime=lifetime,
             subject=self.draft.subject,
         )
-        return self._vault.sealed(
+        return self._gateway.sealed(
             known.sid, record, known.contents, data=encoded, authenticated=self.authenticated
         )
 
-    def _settle(self, known: Known, stored: Known) -> None:
+    def _settle(self, known: Snapshot, stored: Snapshot) -> None:
         self.draft.is_stored()
         if stored.record.ended:
             if self.late:
-                self._vault.call(self._vault.store.delete, stored.record.handle)
+                self._gateway.call(self._gateway.store.delete, stored.record.handle)
             self.cookie = Cookie(None)
             self._begin()
             self._tell(session_destroyed, known.record)
@@ -439,7 +439,7 @@ class Persistence:
         self._tell(session_saved, stored.record)
 
     def _create(self, encoded: bytes) -> None:
-        now, subject, lifetime = self._vault.now(), self.draft.subject, self.lifetime
+        now, subject, lifetime = self._gateway.now(), self.draft.subject, self.lifetime
         deadline = deadline_from(now, self._settings)
         record = Record(handle_of(self.sid), b"", 1, now, now, 0, lifetime, deadline, subject)
         former = self._former
@@ -465,8 +465,8 @@ class Persistence:
             authenticated=self.authenticated,
             former=bytes.fromhex(former.record.handle) if former else b"",
         )
-        new = self._vault.sealed(self.sid, record, contents)
-        if not self._vault.call(self._vault.store.create, new.record):
+        new = self._gateway.sealed(self.sid, record, contents)
+        if not self._gateway.call(self._gateway.store.create, new.record):
             raise SessionConflict(f"There is a session {record.handle} already.")
         self._known = new
         self._was_permanent = self.draft.permanent
@@ -475,16 +475,16 @@ class Persistence:
         if limit is not None and self._settings.overflow == "refuse":
             self._refuse_surplus(limit, new.record)
 
-    def _limit(self, former: Known | None) -> Limit | None:
+    def _limit(self, former: Snapshot | None) -> Quota | None:
         """What a session begun by signing in has to keep, in the place of the former one."""
         most = self._settings.max_per_subject
         if most is None or self.draft.subject is None:
             return None
         if former is not None and not self._is_another(former):
             return None
-        return Limit(self._vault, most, former and former.record.handle)
+        return Quota(self._gateway, most, former and former.record.handle)
 
-    def _refuse_surplus(self, limit: Limit, new: Record) -> None:
+    def _refuse_surplus(self, limit: Quota, new: Record) -> None:
         if new.handle in {record.handle for record in limit.surplus(new)}:
             self._withdraw()
             self._be_as_before()
@@ -499,7 +499,7 @@ class Persistence:
             return
         new, surplus = self._known.record, limit.surplus(self._known.record)
         for record in surplus:
-            if self._vault.call(self._vault.store.end, record, 0.0):
+            if self._gateway.call(self._gateway.store.end, record, 0.0):
                 self._tell(session_revoked, record, reason="overflow")
         if new.handle in {record.handle for record in surplus}:
             self._gone(new)
@@ -526,7 +526,7 @@ class Persistence:
             and ended.subject != subject
         )
 
-    def _owe_cookie(self, known: Known, now: int | None = None) -> None:
+    def _owe_cookie(self, known: Snapshot, now: int | None = None) -> None:
         """The client is to be told the id, or that its cookie lives longer.
 
         :param now: if it was not stored just now.
@@ -550,7 +550,7 @@ class Persistence:
     def prove(self) -> None:
         """Somebody has proved who they are: begin the session's time anew, under a new id."""
         self.renew()
-        self.draft.proved = self._vault.now()
+        self.draft.proved = self._gateway.now()
 
     def end(self) -> None:
         """End the session now, under whatever id it goes on, and begin an empty one."""
@@ -566,7 +566,7 @@ class Persistence:
                 self._die(record)
 
     def _end(self, record: Record) -> bool:
-        ended = self._vault.call(self._vault.store.end, record, self._remembered)
+        ended = self._gateway.call(self._gateway.store.end, record, self._remembered)
         if ended:
             self._tell(session_destroyed, record)
         return ended
@@ -577,20 +577,20 @@ class Persistence:
         if handle is None:
             return
         try:
-            record = self._vault.call(self._vault.store.find, handle)
+            record = self._gateway.call(self._gateway.store.find, handle)
         except SerializationError:  # what cannot be read is ended by removing it
-            ended = self._vault.call(self._vault.store.delete, handle)
+            ended = self._gateway.call(self._gateway.store.delete, handle)
         else:
             ended = record is not None and self._end(record)
         if ended:
             self.cookie = Cookie(None)
 
-    def _signs_out(self, former: Known) -> bool:
+    def _signs_out(self, former: Snapshot) -> bool:
         """Whether nobody is to be signed in any more, nor anything left perhaps."""
         signed_out = former.subject is not None and self.draft.subject is None
         return signed_out or self.draft.emptied
 
-    def _stay(self, former: Known) -> None:
+    def _stay(self, former: Snapshot) -> None:
         """Give up to be given a new id."""
         self._known, self._sid = former, former.sid
         self._former = self._move = None
@@ -602,7 +602,7 @@ class Persistence:
         """
         return 0.0 if self.late else REMEMBERED
 
-    def _rotate(self, known: Known) -> None:
+    def _rotate(self, known: Snapshot) -> None:
         """Go on under the id that follows this one, which all who have this one can reach."""
         rotation = secrets.token_bytes(32)
         self.renew()
@@ -624,12 +624,12 @@ class Persistence:
                         return
                     old = former.record._replace(subject=former.subject)
                     tombstone = self._superseding(old, move)
-                    standing = self._vault.standing(self._vault.store.replace, tombstone)
+                    standing = self._gateway.standing(self._gateway.store.replace, tombstone)
                     if standing is tombstone:
                         self._settle_move(former, move)
                         self._end_surplus()
                         return
-                    found = self._vault.heir(former.sid, standing)
+                    found = self._gateway.heir(former.sid, standing)
                     if found is None:
                         self._withdraw()
                         self._too_late(former, standing)
@@ -655,7 +655,7 @@ class Persistence:
             self._create(encoded)
         elif self._changed(encoded):
             mine = self._next(self._known, encoded)
-            if self._vault.call(self._vault.store.replace, mine.record) is mine.record:
+            if self._gateway.call(self._gateway.store.replace, mine.record) is mine.record:
                 self._known = mine
             else:
                 self._gone(mine.record)  # revoked
@@ -665,14 +665,14 @@ class Persistence:
         old id would have lived, so that a copy of it is noticed and a late sign-out counts,
         unless somebody else is signed in there, over whom the old id has no power.
         """
-        now, new = self._vault.now(), self._known and self._known.record
+        now, new = self._gateway.now(), self._known and self._known.record
         if new is None or new.subject != old.subject:
             return old.tombstone(now, REMEMBERED, new.handle if new else "")
         left = (old.expires - now) / 1000
         remembered = max(left, REMEMBERED, self._settings.rotation_grace)
         return old.tombstone(now, remembered, new.handle, move.rotation)
 
-    def _settle_move(self, former: Known, move: Move) -> None:
+    def _settle_move(self, former: Snapshot, move: Move) -> None:
         self._former = self._move = self.draft.proved = None
         self.draft.is_stored()
         if self._known is None:
@@ -684,8 +684,8 @@ class Persistence:
             self._tell(session_regenerated, new, former=old, reason=move.reason)
 
     def _withdraw(self) -> None:
-        if self._known is not None and not self._vault.failed:
-            self._vault.call(self._vault.store.delete, self._known.record.handle)
+        if self._known is not None and not self._gateway.failed:
+            self._gateway.call(self._gateway.store.delete, self._known.record.handle)
             self._begin()
 
     # -- what others have done meanwhile
@@ -707,14 +707,14 @@ class Persistence:
         )
 
     def _merged(
-        self, known: Known, found: Known, theirs: dict[str, Any], in_part: bool
-    ) -> Known:
+        self, known: Snapshot, found: Snapshot, theirs: dict[str, Any], in_part: bool
+    ) -> Snapshot:
         """Apply my changes to what somebody else has saved. Returns what is known now.
 
         :param in_part: never overwrite all of theirs, even if that is what is configured.
         """
         if found.sid != known.sid:
-            self._owe_cookie(found, self._vault.now())
+            self._owe_cookie(found, self._gateway.now())
         try:
             merged = self.draft.apply_to(theirs, known.contents.data, in_part)
         except SessionConflict:
@@ -723,7 +723,7 @@ class Persistence:
         self._report(found.record, "merged" if merged else "overwritten")
         return found
 
-    def _too_late(self, known: Known, standing: Record | None) -> None:
+    def _too_late(self, known: Snapshot, standing: Record | None) -> None:
         """The session has ended, or was given another id, since it was loaded."""
         subject, was, draft = self.draft.subject, known.subject, self.draft
         signs_in = self._move is not None and subject not in (None, was)

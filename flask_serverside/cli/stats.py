@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
-from ..lifetimes import date_of
+from ..saving.times import date_of
 from ..stores import Entry
 
 #: Within how many seconds a session was seen.

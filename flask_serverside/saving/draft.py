@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from contextlib import nullcontext
 from typing import Any
 
-from .codec import Codec
-from .config import Settings
-from .merge import merge
-from .merge import mine_wins
+from ..config import Settings
+from ..merge import merge
+from ..merge import mine_wins
+from ..sealing.codec import Codec
 from .subject import subject_of
 
 #: The key under which Flask keeps ``session.permanent``. Alone it makes no session.

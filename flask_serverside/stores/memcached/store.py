@@ -27,15 +27,15 @@ from pymemcache.exceptions import MemcacheUnknownCommandError
 from pymemcache.exceptions import MemcacheUnknownError
 from pymemcache.serde import LegacyWrappingSerde
 
-from ..errors import ConfigurationError
-from ..errors import StoreError
-from . import memcached_connections
-from . import memcached_examination
-from .base import Store
-from .base import StoreOptions
-from .examination import Examination
-from .operations import Fault
-from .record import Record
+from ...errors import ConfigurationError
+from ...errors import StoreError
+from ..base import Store
+from ..base import StoreOptions
+from ..examination import Examination
+from ..operations import Fault
+from ..record import Record
+from . import connections as memcached_connections
+from . import examination as memcached_examination
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -9,17 +9,17 @@ from typing import Any
 
 from flask import Flask
 
-from .. import cookies
-from ..compression import CODES
 from ..config import FORMATS
 from ..config import POLICIES
 from ..config import secret_keys
 from ..config import Settings
-from ..encryption import PLAINTEXT_UNTIL
 from ..errors import shown
-from ..lifetimes import date_of
-from .ages import exactly
-from .ages import iso
+from ..saving.times import date_of
+from ..sealing.compression import CODES
+from ..sealing.encryption import PLAINTEXT_UNTIL
+from ..web import cookies
+from .times import exactly
+from .times import iso
 
 #: Where a key is not the setting's name after ``SESSION_``.
 _KEYS = {

@@ -16,15 +16,15 @@ from flask import Flask
 
 from ..config import secret_keys
 from ..config import Settings
-from ..cookies import flag
-from ..cookies import secure
 from ..errors import StoreError
 from ..stores import Examination
 from ..stores import IndexedStore
 from ..stores import Record
 from ..stores import Store
-from . import understood
-from .ages import roughly
+from ..web.cookies import flag
+from ..web.cookies import secure
+from . import configuration as understood
+from .times import roughly
 
 #: Seconds by which clocks may differ.
 _CLOCKS = 60

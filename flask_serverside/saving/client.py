@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Request
 
-from .config import Settings
-from .identity import mark_of
-from .payload import Device
-from .payload import UNKNOWN
+from ..config import Settings
+from ..sealing.envelope import Device
+from ..sealing.envelope import UNKNOWN
+from ..web.identity import mark_of
 
 
 class Client:

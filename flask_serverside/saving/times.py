@@ -10,8 +10,8 @@ from datetime import datetime
 from datetime import timedelta
 from datetime import UTC
 
-from .config import Settings
-from .stores import Record
+from ..config import Settings
+from ..stores import Record
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .payload import former_in
-from .stores import END_OF_TIME
-from .stores import Entry
-from .stores import IndexedStore
-from .stores import Record
-from .vault import Vault
+from ..sealing.envelope import former_in
+from ..stores import END_OF_TIME
+from ..stores import Entry
+from ..stores import IndexedStore
+from ..stores import Record
+from .gateway import Gateway
 
 
-class Limit:
+class Quota:
     """``SESSION_MAX_PER_SUBJECT``, as one request keeps it.
 
     :param replaced: the session that a new one takes the place of; it does not count.
     """
 
-    def __init__(self, vault: Vault, most: int, replaced: str | None) -> None:
-        self._vault = vault
+    def __init__(self, gateway: Gateway, most: int, replaced: str | None) -> None:
+        self._gateway = gateway
         self._most = most
         self._replaced = replaced
 
@@ -39,14 +39,14 @@ class Limit:
         """The sessions of this one's subject that are too many."""
         counted = _each_once(self._sessions_of(record))
         oldest_first = sorted(counted, key=lambda r: (r.created, r.handle))
-        if self._vault.settings.overflow == "evict":
+        if self._gateway.settings.overflow == "evict":
             return oldest_first[: -self._most]
         return oldest_first[self._most :]
 
     def _sessions_of(self, record: Record) -> list[Record]:
-        store = self._vault.store
+        store = self._gateway.store
         assert isinstance(store, IndexedStore)  # made sure of at start-up
-        found: list[Entry] = self._vault.call(list, store.entries(record.subject))
+        found: list[Entry] = self._gateway.call(list, store.entries(record.subject))
         return [entry.record for entry in found if entry.record.handle != self._replaced]
 
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import values
-from .errors import ConfigurationError
+from .. import values
+from ..errors import ConfigurationError
 
 #: A browser ignores a cookie whose name and value are longer, in bytes (RFC 6265bis, 5.6) ...
 LARGEST = 4096

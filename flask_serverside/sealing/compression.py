@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
-from .errors import ConfigurationError
-from .errors import SerializationError
-from .errors import SessionTooLarge
+from ..errors import ConfigurationError
+from ..errors import SerializationError
+from ..errors import SessionTooLarge
 
 KEY = "SESSION_COMPRESSION"
 

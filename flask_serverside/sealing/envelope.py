@@ -13,6 +13,9 @@ import os
 from struct import Struct
 from typing import NamedTuple
 
+from ..errors import SerializationError
+from ..stores import END_OF_TIME
+from ..stores import Record
 from .compression import as_before
 from .compression import CODES
 from .compression import Compression
@@ -20,9 +23,6 @@ from .compression import smaller
 from .encryption import Encryption
 from .encryption import KEYS
 from .encryption import PLAINTEXT_UNTIL
-from .errors import SerializationError
-from .stores import END_OF_TIME
-from .stores import Record
 
 _FORMAT = 2
 _ENCRYPTED = 0x80
@@ -84,7 +84,7 @@ class Label(NamedTuple):
     former: str | None
 
 
-class Seal:
+class Envelope:
     """Turns contents into payloads, and back.
 
     :param compression: for what is written; all that is known is read.

@@ -13,7 +13,7 @@ from pymemcache.client.base import PooledClient
 from pymemcache.exceptions import MemcacheServerError
 from pymemcache.pool import ObjectPool
 
-from .time_limit import TimeLimit
+from ..time_limit import TimeLimit
 
 #: What a server says, and closes the connection, that has as many as it may (``-c``).
 _FULL = b"ERROR Too many open connections"

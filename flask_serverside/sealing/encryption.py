@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Any
 from typing import NamedTuple
 
-from .errors import ConfigurationError
-from .errors import SerializationError
+from ..errors import ConfigurationError
+from ..errors import SerializationError
 
 KEYS = "SESSION_ENCRYPTION_KEYS"
 PLAINTEXT_UNTIL = "SESSION_ENCRYPTION_PLAINTEXT_UNTIL"

@@ -1,0 +1,1 @@
+"""One request's session and its record: loaded, saved against other writers, ended."""

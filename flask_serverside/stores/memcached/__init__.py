@@ -1,0 +1,5 @@
+"""Sessions in Memcached."""
+
+from .store import MemcachedStore
+
+__all__ = ["MemcachedStore"]
