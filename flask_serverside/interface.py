@@ -20,7 +20,7 @@ from .config import secret_keys
 from .config import Settings
 from .errors import SessionError
 from .saving.client import Client
-from .saving.gateway import Services
+from .saving.services import Services
 from .sealing.codec import Codec
 from .sealing.envelope import Envelope
 from .session import ServerSideSession

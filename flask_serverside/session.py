@@ -21,10 +21,10 @@ from .merge import FLASHES
 from .saving.client import Client
 from .saving.draft import Draft
 from .saving.draft import PERMANENT
-from .saving.gateway import Services
+from .saving.effects import Cookie
+from .saving.services import Services
 from .saving.times import date_of
-from .saving.unit import Cookie
-from .saving.unit import Persistence
+from .saving.unit import Unit
 from .web.identity import handle_of
 from .web.identity import well_formed
 
@@ -57,7 +57,7 @@ class ServerSideSession(SessionMixin):
         self.finishing = False
         #: Whether it could not be saved at the end of the request.
         self.abandoned = False
-        self._persistence = Persistence(services, client)
+        self._unit = Unit(services, client)
         self._loaded = False
         self._in_atomic = False
         self._refused: tuple[object, ...] | None = None  # what save() has failed to store
@@ -136,7 +136,7 @@ class ServerSideSession(SessionMixin):
         Assigning to it, as other session implementations need after a nested change, does
         no harm and has no effect.
         """
-        return self._loaded and self._persistence.modified
+        return self._loaded and self._unit.modified
 
     @modified.setter
     def modified(self, value: bool) -> None:
@@ -305,7 +305,7 @@ class ServerSideSession(SessionMixin):
         """
         self._not_in_atomic("save")
         if self._loaded:
-            self._storing(Persistence.save)
+            self._storing(Unit.save)
 
     def reload(self) -> None:
         """Forget what this request has changed and not saved, and load the session again.
@@ -315,7 +315,7 @@ class ServerSideSession(SessionMixin):
         """
         self._not_in_atomic("reload")
         if self._loaded:
-            self._storing(Persistence.reload)
+            self._storing(Unit.reload)
 
     def touch(self) -> None:
         """Extend the session now, and nothing else. A read does so when the request ends, at
@@ -329,25 +329,23 @@ class ServerSideSession(SessionMixin):
     @property
     def cookie(self) -> Cookie | None:
         """What the client is still to be told."""
-        return self._persistence.cookie
+        return self._unit.cookie
 
     @property
     def late(self) -> bool:
         """Whether the client can be told nothing any more: its response is on the way, or
         there is none.
         """
-        return self._persistence.late
+        return self._unit.late
 
     @late.setter
     def late(self, value: bool) -> None:
-        self._persistence.late = value
+        self._unit.late = value
 
     def finish(self) -> None:
         """Save, unless an explicit :meth:`save` has failed and nothing was done since."""
-        if self._loaded and (
-            self._refused is None or self._refused != self._persistence.pending
-        ):
-            self._storing(Persistence.finish)
+        if self._loaded and (self._refused is None or self._refused != self._unit.pending):
+            self._storing(Unit.finish)
 
     # -- within
 
@@ -360,24 +358,24 @@ class ServerSideSession(SessionMixin):
         return self._state.draft
 
     @property
-    def _state(self) -> Persistence:
+    def _state(self) -> Unit:
         self.accessed = True
         if not self._loaded:
             presented = self._presented()
             if presented is not None:
                 self._load(presented)
             self._loaded = True
-        return self._persistence
+        return self._unit
 
     def _load(self, presented: str) -> None:
         sid = self.services.identity.verify(presented)
         if sid is None:
             wrong = "bad signature" if well_formed(presented) else "malformed"
-            self._persistence.reject(wrong)
+            self._unit.reject(wrong)
             return
-        self._persistence.load(sid)
+        self._unit.load(sid)
         if self.services.identity.is_outdated(presented):
-            self._persistence.renew_cookie()
+            self._unit.renew_cookie()
 
     def _atomic(self, function: Callable[[], T]) -> T:
         results: list[T] = []
@@ -405,7 +403,7 @@ class ServerSideSession(SessionMixin):
         messages = self._atomic(lambda: self._data.pop(FLASHES, nothing))
         return nothing if self._state.dead else messages
 
-    def _storing(self, operation: Callable[[Persistence], None]) -> None:
+    def _storing(self, operation: Callable[[Unit], None]) -> None:
         self._refused = None
         try:
             operation(self._state)

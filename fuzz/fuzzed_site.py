@@ -27,7 +27,7 @@ from werkzeug.test import run_wsgi_app
 from flask_serverside import current_session as session
 from flask_serverside import ServerSideSessionInterface
 from flask_serverside import Session
-from flask_serverside.saving.gateway import Services
+from flask_serverside.saving.services import Services
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
 from flask_serverside.web.identity import handle_of

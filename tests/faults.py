@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from flask_serverside import SessionGone
-from flask_serverside.saving.unit import Persistence
+from flask_serverside.saving.state import stored
+from flask_serverside.saving.unit import Unit
 from flask_serverside.session import ServerSideSession
 from flask_serverside.stores import Record
 from flask_serverside.stores import Store
@@ -116,25 +118,29 @@ def revive_what_is_gone(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
 
 def overwrite_with_all_of_mine(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     """Merge nothing: the later save is kept whole."""
-    merged = Persistence._merged
+    merge = Unit._merge
 
-    def mine(self: Any, *arguments: Any, **options: Any) -> Any:
+    def mine(self: Any, *arguments: Any, **options: Any) -> None:
         monkeypatch.setattr(self.draft, "kept", frozenset())
-        return merged(self, *arguments, **options)
+        merge(self, *arguments, **options)
 
-    monkeypatch.setattr(Persistence, "_merged", mine)
+    monkeypatch.setattr(Unit, "_merge", mine)
 
 
 def supersede_whatever_stands_there(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     """Regenerate without what others have saved under the old id since it was loaded."""
-    merged = Persistence._merged
+    merge = Unit._merge
 
-    def theirs_lost(self: Any, known: Any, found: Any, theirs: Any, **options: Any) -> Any:
-        if self.moving:
-            return known._replace(record=found.record)
-        return merged(self, known, found, theirs, **options)
+    def theirs_lost(self: Any, others: Any, **options: Any) -> None:
+        if not self.moving:
+            merge(self, others, **options)
+            return
+        former = stored(self.state)
+        assert former is not None
+        lost = former._replace(record=others.merge.snapshot.record)
+        self.state = replace(self.state, former=lost)
 
-    monkeypatch.setattr(Persistence, "_merged", theirs_lost)
+    monkeypatch.setattr(Unit, "_merge", theirs_lost)
 
 
 def show_messages_before_they_are_taken(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
@@ -160,15 +166,16 @@ def run_atomic_functions_once(monkeypatch: pytest.MonkeyPatch, store: Store) -> 
 
 def store_what_was_refused(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     """Store, and say that it was not."""
-    settle, times = Persistence._settle, [0]
+    replaced, times = Unit._replaced, [0]
 
-    def unsure(self: Any, *arguments: Any) -> None:
-        settle(self, *arguments)
+    def unsure(self: Any, *arguments: Any) -> Any:
+        answer = replaced(self, *arguments)
         times[0] += 1
         if times[0] % 50 == 0:
             raise SessionGone("it is stored, in fact")
+        return answer
 
-    monkeypatch.setattr(Persistence, "_settle", unsure)
+    monkeypatch.setattr(Unit, "_replaced", unsure)
 
 
 #: What must be found, among other things.

@@ -31,9 +31,11 @@ FLOORS = [
 SAVING = [
     ["__init__"],
     ["unit"],
-    ["quota"],
-    ["gateway", "draft"],
-    ["client", "subject", "times"],
+    ["react", "quota", "loading"],
+    ["decide", "chain", "effects", "draft"],
+    ["steps", "wanted"],
+    ["state"],
+    ["client", "gateway", "services", "subject", "times"],
 ]
 #: The same within ``sealing``.
 SEALING = [

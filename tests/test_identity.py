@@ -274,7 +274,7 @@ def test_no_id_in_any_log_signal_repr_or_error(
     @app.get("/show")
     def show() -> str:
         session["a"] = 1
-        texts.extend([repr(session), str(session), repr(vars(session)["_persistence"])])
+        texts.extend([repr(session), str(session), repr(vars(session)["_unit"])])
         ids.add(session.sid)
         return ""
 

@@ -20,7 +20,7 @@ from flask_serverside import current_session as session
 from flask_serverside import SerializationError
 from flask_serverside import SessionConflict
 from flask_serverside import StoreUnavailable
-from flask_serverside.saving.unit import Persistence
+from flask_serverside.saving.unit import Unit
 from flask_serverside.sealing.codec import Codec
 from flask_serverside.sealing.envelope import Contents
 from flask_serverside.sealing.envelope import Envelope
@@ -270,7 +270,7 @@ def meanwhile(
     store = store_of(app)
     record = store.load(handle or session.handle)
     assert record is not None
-    codec = session._persistence.draft._codec
+    codec = session._unit.draft._codec
     contents = payload_of(app, record)
     data = codec.decode(contents.data)
     change(data)
@@ -370,18 +370,18 @@ def test_a_failed_save_is_not_tried_again_for_the_error_page(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app.config["PROPAGATE_EXCEPTIONS"] = False
-    tries, finish = [], Persistence.finish
+    tries, finish = [], Unit.finish
 
     @app.get("/break")
     def break_it() -> str:
         session["a"] = object()
         return ""
 
-    def counted(persistence: Persistence) -> None:
+    def counted(unit: Unit) -> None:
         tries.append(1)
-        finish(persistence)
+        finish(unit)
 
-    monkeypatch.setattr(Persistence, "finish", counted)
+    monkeypatch.setattr(Unit, "finish", counted)
 
     assert app.test_client().get("/break").status_code == 500
     assert tries == [1]

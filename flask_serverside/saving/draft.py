@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextlib import contextmanager
 from contextlib import nullcontext
@@ -15,9 +16,16 @@ from ..merge import merge
 from ..merge import mine_wins
 from ..sealing.codec import Codec
 from .subject import subject_of
+from .wanted import Wanted
 
 #: The key under which Flask keeps ``session.permanent``. Alone it makes no session.
 PERMANENT = "_permanent"
+
+
+def permanent_in(data: Mapping[str, Any], settings: Settings) -> bool:
+    """Whether the cookie of a session with this data outlives the browser."""
+    return bool(data.get(PERMANENT, settings.permanent))
+
 
 Doing = AbstractContextManager[Callable[[], None]]
 
@@ -37,12 +45,12 @@ class Draft:
         self.data: dict[str, Any] = {}
         #: In milliseconds, if it was set.
         self.lifetime: int | None = None
-        #: When somebody has proved who they are, in milliseconds, if they have.
-        self.proved: int | None = None
         self.is_stored()
 
     def is_stored(self) -> None:
         """Nothing is asked for any more that others' changes would have to give way to."""
+        #: When somebody has proved who they are, in milliseconds, if they have.
+        self.proved: int | None = None
         #: What is to be kept of what was there before and of what others add, by its keys;
         #: ``None``: all of it.
         self.kept: frozenset[str] | None = None
@@ -51,31 +59,28 @@ class Draft:
         #: Whether the view has taken the subject away, also if there was none.
         self.disowned = False
 
+    def frozen(self) -> Wanted:
+        """What is asked for at this moment."""
+        key = self._settings.subject_key
+        return Wanted(
+            self.encoded(),
+            self.subject,
+            self.permanent,
+            self.lifetime,
+            self.proved,
+            self.kept,
+            self.kept is None or key in self.kept,
+            self.cleared,
+            self.disowned or key in self.data,
+        )
+
     @property
     def permanent(self) -> bool:
-        return bool(self.data.get(PERMANENT, self._settings.permanent))
+        return permanent_in(self.data, self._settings)
 
     @property
     def subject(self) -> str | None:
         return subject_of(self.data, self._settings.subject_key)
-
-    @property
-    def emptied(self) -> bool:
-        """Whether nothing is to be left of it."""
-        return (self.cleared or self.kept == frozenset()) and not self.encoded()
-
-    @property
-    def signed_out(self) -> bool:
-        """Whether the view has emptied it, and nobody has signed in since."""
-        return self.cleared and self.subject is None
-
-    @property
-    def gives_up(self) -> bool:
-        """Whether the view wants the session that the client has the id of to end, or to belong
-        to nobody, also where it has seen nothing of it.
-        """
-        disowned = self.disowned or self._settings.subject_key in self.data
-        return self.cleared or self.kept is not None or (disowned and self.subject is None)
 
     @property
     def begun_anew(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..config import Settings
 from ..sealing.envelope import former_in
 from ..stores import END_OF_TIME
 from ..stores import Entry
@@ -23,9 +24,11 @@ class Quota:
     :param replaced: the session that a new one takes the place of; it does not count.
     """
 
-    def __init__(self, gateway: Gateway, most: int, replaced: str | None) -> None:
+    def __init__(self, gateway: Gateway, settings: Settings, replaced: str | None) -> None:
+        assert settings.max_per_subject is not None
         self._gateway = gateway
-        self._most = most
+        self._most = settings.max_per_subject
+        self._evicts = settings.overflow == "evict"
         self._replaced = replaced
 
     def as_newest(self, record: Record) -> Record:
@@ -39,7 +42,7 @@ class Quota:
         """The sessions of this one's subject that are too many."""
         counted = _each_once(self._sessions_of(record))
         oldest_first = sorted(counted, key=lambda r: (r.created, r.handle))
-        if self._gateway.settings.overflow == "evict":
+        if self._evicts:
             return oldest_first[: -self._most]
         return oldest_first[self._most :]
 
