@@ -69,6 +69,8 @@ class Reaction(NamedTuple):
     then: Step | None = None
     #: Whether, if there is none, the next one is to be decided. If not, nothing is left.
     again: bool = False
+    #: Whether what an atomic function has done is undone: it cannot be stored.
+    undo: bool = False
     #: What others have saved, which mine is to be applied to before that.
     merge: Found | None = None
 
@@ -106,7 +108,10 @@ def react(
         case Gone(), _:
             return _gone(state, step.record)
         case Warn(), _:
-            return Reaction(state, (TellLost(isinstance(state, Moving)), *_settled(state)))
+            # Who signs out by that is signed out all the same when the request ends.
+            settled = () if isinstance(state, Moving) else _settled(state)
+            lost = TellLost(isinstance(state, Moving))
+            return Reaction(state, (lost, *settled), undo=True)
         case _:
             return Reaction(state, _settled(state))
 

@@ -294,14 +294,15 @@ class Unit:
         with self._sure():
             for _ in self._attempts():
                 with self.draft.doing(change) as undo:
-                    others = self._tried(finishing)
-                    if others is None:
+                    reaction = self._tried(finishing)
+                    if reaction.undo or reaction.merge is not None:
+                        undo()
+                    if reaction.merge is None:
                         return
-                    undo()
-                    self._merge(others, in_part=change is not None)
+                    self._merge(reaction, in_part=change is not None)
 
-    def _tried(self, finishing: bool) -> Reaction | None:
-        """Do what is to be done; ``None``: nothing is left. Or else others were first."""
+    def _tried(self, finishing: bool) -> Reaction:
+        """Do what is to be done, until nothing is left or others were first."""
         wanted = self.draft.frozen()
         while True:
             if wanted.encoded and not sid_of(self.state):
@@ -311,10 +312,8 @@ class Unit:
             if isinstance(step, Rotate):
                 step = GoOn(step.rule, next_in(step.snapshot, self._settings))
             reaction = self._follow(step, wanted, moment)
-            if reaction.merge is not None:
+            if reaction.merge is not None or not reaction.again:
                 return reaction
-            if not reaction.again:
-                return None
             if any(isinstance(effect, KeepMine) for effect in reaction.effects):
                 wanted = self.draft.frozen()
 
