@@ -7,7 +7,6 @@ from collections.abc import Generator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from typing import TYPE_CHECKING
 
 import pytest
 from backends import Backend
@@ -24,15 +23,12 @@ from servers import Servers
 
 from flask_serverside import Session
 
-if TYPE_CHECKING:
-    pass
-
 pytest.register_assert_rewrite("flask_serverside.testing")
 
 SERVERS = pytest.StashKey[Servers]()
 MISSING = pytest.StashKey[set[str]]()
 USED = pytest.StashKey[set[str]]()
-TURNS = pytest.StashKey["Turns"]()
+TURNS = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

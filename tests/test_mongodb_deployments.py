@@ -513,7 +513,10 @@ def test_a_fork_without_hooks_leaves_the_parents_connections_alone(
 def test_connections_that_another_thread_has_just_closed_are_left(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pymongo.pool_shared import _PoolClosedError
+    from pymongo.errors import PyMongoError
+
+    class _PoolClosedError(PyMongoError):
+        """PyMongo's own, which it keeps to itself."""
 
     store = make(url)
     record = new_record(store)
