@@ -510,6 +510,27 @@ def test_a_fork_without_hooks_leaves_the_parents_connections_alone(
     assert said.returncode == 0, said.stderr
 
 
+def test_connections_that_another_thread_has_just_closed_are_left(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pymongo.errors import PyMongoError
+
+    class _PoolClosedError(PyMongoError):
+        """PyMongo's own, which it keeps to itself."""
+
+    store = make(url)
+    record = new_record(store)
+    store.create(record)
+
+    def close(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        raise _PoolClosedError("closed")
+
+    monkeypatch.setattr(type(store._collection), "update_one", close)
+    changed = saved_again(record, b"changed")
+    assert store.replace(changed) is changed
+
+
 # -- size
 
 

@@ -214,10 +214,12 @@ def test_a_replace_that_took_effect_is_known_by_what_stands_there(
     assert store.replace(mine) is mine
 
 
+@pytest.mark.parametrize("rotation", [None, b"", b"r" * 32], ids=["saved", "moved", "rotated"])
 def test_a_replace_of_which_nobody_knows_is_no_conflict(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, rotation: bytes | None
 ) -> None:
-    """Somebody has saved on top of it: a conflict would have it done again."""
+    """Somebody has saved on top of it, or moved it to a new id: a conflict would have it done
+    again, and it may not be said to have come too late."""
     store = Shaky([])
     record = new_record(store)
     store.create(record)
@@ -226,12 +228,36 @@ def test_a_replace_of_which_nobody_knows_is_no_conflict(
     def answer_lost(record: Record) -> Record | None:
         monkeypatch.setattr(store, "_replace", replace)
         assert replace(record)
-        assert replace(saved_again(record, b"theirs"))
+        theirs = saved_again(record, b"theirs")
+        if rotation is not None:
+            theirs = record.tombstone(store.now(), 30, "f" * 64, rotation)
+        assert replace(theirs)
         raise Dropped("closed")
 
     monkeypatch.setattr(store, "_replace", answer_lost)
     with pytest.raises(StoreUnavailable, match="nobody knows"):
         store.replace(saved_again(record, b"mine"))
+
+
+def test_a_replace_that_was_ended_meanwhile_has_come_too_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether it was stored first or not: nothing is left of it."""
+    store = Shaky([])
+    record = new_record(store)
+    store.create(record)
+    mine = saved_again(record, b"mine")
+    tombstone = mine.tombstone(store.now(), 30)
+    replace = store._replace
+
+    def answer_lost(record: Record) -> Record | None:
+        monkeypatch.setattr(store, "_replace", replace)
+        assert replace(record)
+        assert replace(tombstone)
+        raise Dropped("closed")
+
+    monkeypatch.setattr(store, "_replace", answer_lost)
+    assert store.replace(mine) == tombstone
 
 
 @pytest.mark.parametrize("remembered", [0.0, 30.0])

@@ -253,10 +253,12 @@ class Store(Operations, ABC):
             return standing
         if _same(standing, record):  # our own first try; it may have been touched since
             return record
-        if standing.version > record.version and not record.ended and not standing.ended:
-            # Others have saved on top of our first try, or of somebody else's save: to go on
-            # as after a conflict could do twice what is to be done once. Nobody saves on top of
-            # a tombstone, so that to end a session goes on.
+        goes_on = not standing.ended or standing.successor is not None
+        if standing.version > record.version and goes_on and not record.ended:
+            # Others have saved on top of our first try, or of somebody else's save, or have
+            # moved that to a new id: to go on as after a conflict could do twice what is to be
+            # done once, and to say that it is too late would be wrong if it was stored. Nobody
+            # saves on top of a tombstone, so that to end a session goes on.
             raise StoreUnavailable(
                 f"Session {record.handle} was saved by others while the connection was lost: "
                 "nobody knows whether what this request changed is stored."

@@ -122,6 +122,10 @@ def fault(error: Exception) -> Fault:
         late = isinstance(error, NetworkTimeout | ServerSelectionTimeoutError)
         closed = isinstance(error, AutoReconnect) and not late
         return Fault.STALE if closed else Fault.UNAVAILABLE
+    if type(error).__name__ == "_PoolClosedError":
+        # Another thread has left the server, or is the first to notice that the process was
+        # forked, after this one has chosen the connections. Nothing was sent.
+        return Fault.STALE
     passing = code in PASSING or (isinstance(error, PyMongoError) and _passes(error))
     return Fault.UNAVAILABLE if passing else Fault.REFUSED
 
