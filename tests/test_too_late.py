@@ -3,6 +3,7 @@ as far as that is safe, and no more."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -26,6 +27,8 @@ from flask_serverside import session_conflict
 from flask_serverside import session_rejected
 from flask_serverside import session_reused
 from flask_serverside import StoreError
+from flask_serverside import StoreUnavailable
+from flask_serverside.stores import Record
 from flask_serverside.stores.memory import MemoryStore
 from flask_serverside.testing import Clock
 from flask_serverside.testing import new_record
@@ -408,6 +411,36 @@ def test_an_atomic_function_that_fails_in_the_end_leaves_no_new_id_behind(
     assert cookie_of(client) == before
     assert client.get("/read").json == {"a": "1", "b": "2"}
     assert len(store_of(app)) == 1
+
+
+@pytest.mark.parametrize("sign_out", ["destroy", "clear"])
+def test_a_sign_out_that_nobody_knows_the_outcome_of_is_no_success(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, sign_out: str
+) -> None:
+    """Also where the view catches the error and answers as if all was well."""
+    app = make_app()
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    @app.get("/sign-out")
+    def leave() -> str:
+        session.get("a")
+
+        def fail(record: Record) -> Record | None:
+            raise StoreUnavailable("no answer")
+
+        with monkeypatch.context() as down:
+            down.setattr(store_of(app), "_replace", fail)
+            with contextlib.suppress(StoreUnavailable):
+                getattr(session, sign_out)()
+                session.save()
+        return "signed out"
+
+    client = user_of(app)
+    before = cookie_of(client)
+    answer = client.get("/sign-out")
+    assert answer.status_code == 503
+    assert "Set-Cookie" not in answer.headers
+    assert cookie_of(client) == before
 
 
 def test_a_clock_that_is_ahead_makes_nobody_fresh(make_app: MakeApp, clock: Clock) -> None:
