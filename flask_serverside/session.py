@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
 from datetime import datetime
 from datetime import timedelta
 from typing import Any
 from typing import Self
 from typing import TypeVar
 
-from flask.sessions import SessionMixin
-
 from . import values
 from .errors import SessionError
 from .errors import StoreUnavailable
+from .mapping import LazyMapping
 from .merge import FLASHES
 from .saving.client import Client
 from .saving.draft import Draft
 from .saving.draft import PERMANENT
 from .saving.effects import Cookie
 from .saving.services import Services
+from .saving.state import current
+from .saving.state import Ended
+from .saving.state import known
+from .saving.state import stored
 from .saving.times import date_of
 from .saving.unit import Unit
 from .web.identity import handle_of
@@ -31,7 +32,7 @@ from .web.identity import well_formed
 T = TypeVar("T")
 
 
-class ServerSideSession(SessionMixin):
+class ServerSideSession(LazyMapping):
     """``flask.session``: a dict whose contents stay on the server.
 
     Nothing is loaded until it is looked at, and nothing stored unless it has changed. What
@@ -64,42 +65,6 @@ class ServerSideSession(SessionMixin):
 
     # -- the mapping
 
-    def __getitem__(self, key: str) -> Any:
-        return self._data[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._data[key] = value
-
-    def __delitem__(self, key: str) -> None:
-        del self._data[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._data)
-
-    def __reversed__(self) -> Iterator[str]:
-        return reversed(self._data)
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._data
-
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return self._data | dict(other)
-
-    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(other) | self._data
-
-    def __ior__(
-        self, other: Mapping[str, Any] | Iterable[tuple[str, Any]]
-    ) -> ServerSideSession:
-        self._data.update(other)
-        return self
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self._data.get(key, default)
-
     def pop(self, key: str, *default: Any) -> Any:
         """As of a dict. The messages of :func:`flask.flash` are taken out of the store before
         they are returned, so that of several requests only one shows them.
@@ -112,10 +77,6 @@ class ServerSideSession(SessionMixin):
         """Empty the session, also of what other requests are adding to it meanwhile."""
         self._draft.clear()
 
-    def copy(self) -> dict[str, Any]:
-        """A plain dict with the same items."""
-        return self._data.copy()
-
     def __repr__(self) -> str:  # neither the id nor the user's data belong in a log
         if not self._loaded:
             return "<ServerSideSession, not loaded>"
@@ -127,7 +88,7 @@ class ServerSideSession(SessionMixin):
     @property
     def new(self) -> bool:  # type: ignore[override]
         """Whether the client has not been given this session yet."""
-        return self._state.record is None
+        return current(self._ready.state) is None
 
     @property
     def modified(self) -> bool:
@@ -160,7 +121,7 @@ class ServerSideSession(SessionMixin):
         or store it; :attr:`handle` is there for that. Whoever signs in has another one after
         :meth:`save` only, or when the request has ended.
         """
-        return self._state.sid
+        return self._ready.sid
 
     @property
     def handle(self) -> str:
@@ -170,7 +131,8 @@ class ServerSideSession(SessionMixin):
     @property
     def stored_handle(self) -> str | None:
         """The handle under which it stands in the store now; ``None``: not yet."""
-        return self._state.stored_handle
+        snapshot = stored(self._ready.state)
+        return snapshot and snapshot.handle
 
     @property
     def subject(self) -> str | None:
@@ -180,14 +142,14 @@ class ServerSideSession(SessionMixin):
     @property
     def created_at(self) -> datetime | None:
         """When the session was first stored; ``None``: not yet. Aware, in UTC."""
-        record = self._state.record
-        return record and date_of(record.created)
+        snapshot = current(self._ready.state)
+        return snapshot and date_of(snapshot.record.created)
 
     @property
     def expires_at(self) -> datetime | None:
         """When the session ends unless it is used again; ``None``: not stored yet."""
-        record = self._state.record
-        return record and date_of(record.expires)
+        snapshot = current(self._ready.state)
+        return snapshot and date_of(snapshot.record.expires)
 
     @property
     def lifetime(self) -> timedelta:
@@ -196,7 +158,7 @@ class ServerSideSession(SessionMixin):
 
         :raises ConfigurationError: it is set to something that is no such time.
         """
-        return timedelta(milliseconds=self._state.lifetime)
+        return timedelta(milliseconds=self._ready.lifetime)
 
     @lifetime.setter
     def lifetime(self, value: timedelta | float) -> None:
@@ -211,7 +173,8 @@ class ServerSideSession(SessionMixin):
         A "remember me" cookie of Flask-Login's signs in, too, and nobody has typed a password
         then: ask its ``login_fresh()`` as well where it is used.
         """
-        return date_of(self._state.authenticated) if self._state.authenticated else None
+        proved = self._ready.authenticated
+        return date_of(proved) if proved else None
 
     def fresh(self, within: timedelta | float) -> bool:
         """Whether the user has proved who they are not longer ago than this, as a timedelta
@@ -219,7 +182,9 @@ class ServerSideSession(SessionMixin):
         ASVS 5.0, 7.5.1), and let the user sign in again if not.
         """
         seconds = values.duration({"within": within}, "within", 0, zero=True)
-        return self._state.is_fresh(int(seconds * 1000))
+        proved = self._ready.authenticated
+        # By its amount: the machine that says when may have a clock that is ahead.
+        return proved > 0 and abs(self._ready.now - proved) <= int(seconds * 1000)
 
     # -- what a view may do besides reading and writing
 
@@ -265,7 +230,7 @@ class ServerSideSession(SessionMixin):
         self._not_in_atomic("regenerate")
         if isinstance(keep, str):
             raise TypeError(f"keep={keep!r}: expected true, false or several keys, as a list")
-        self._state.renew(keep)
+        self._ready.renew(keep)
 
     def reauthenticated(self) -> None:
         """Call it when the user has proved once more who they are: :attr:`authenticated_at`
@@ -273,7 +238,7 @@ class ServerSideSession(SessionMixin):
         Whoever signs in, so that :attr:`subject` changes, need not.
         """
         self._not_in_atomic("reauthenticated")
-        self._state.prove()
+        self._ready.prove()
 
     def destroy(self) -> None:
         """End the session now, and clear the cookie. What is written to the session after
@@ -283,7 +248,7 @@ class ServerSideSession(SessionMixin):
         in by that, it ends under the new id, too.
         """
         self._not_in_atomic("destroy")
-        self._state.end()
+        self._ready.end()
 
     def save(self) -> None:
         """Store what has changed, now. Happens by itself when the request ends.
@@ -322,7 +287,7 @@ class ServerSideSession(SessionMixin):
         most every ``SESSION_TOUCH_INTERVAL``. A session that has ended is not revived.
         """
         self._not_in_atomic("touch")
-        self._state.touch()
+        self._ready.touch()
 
     # -- what the interface needs
 
@@ -351,14 +316,14 @@ class ServerSideSession(SessionMixin):
 
     @property
     def _data(self) -> dict[str, Any]:
-        return self._state.draft.data
+        return self._ready.draft.data
 
     @property
     def _draft(self) -> Draft:
-        return self._state.draft
+        return self._ready.draft
 
     @property
-    def _state(self) -> Unit:
+    def _ready(self) -> Unit:
         self.accessed = True
         if not self._loaded:
             presented = self._presented()
@@ -396,21 +361,22 @@ class ServerSideSession(SessionMixin):
         return results[0]
 
     def _take_flashes(self, *default: Any) -> Any:
-        if self._state.record is None and not self._state.moving:
+        if stored(self._ready.state) is None:
             return self._data.pop(FLASHES)  # nobody else knows them
         # Flask has looked, seen some, and gives no default.
         nothing = default[0] if default else []
         messages = self._atomic(lambda: self._data.pop(FLASHES, nothing))
-        return nothing if self._state.dead else messages
+        ended = isinstance(known(self._ready.state), Ended)
+        return nothing if ended else messages
 
     def _storing(self, operation: Callable[[Unit], None]) -> None:
         self._refused = None
         try:
-            operation(self._state)
+            operation(self._ready)
         except StoreUnavailable:  # known to fail again, without another try
             raise
         except BaseException:
-            self._refused = self._state.pending
+            self._refused = self._ready.pending
             raise
 
     def _not_in_atomic(self, name: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from flask_serverside import SessionGone
 from flask_serverside.saving.state import stored
+from flask_serverside.saving.storing import Storing
 from flask_serverside.saving.unit import Unit
 from flask_serverside.session import ServerSideSession
 from flask_serverside.stores import Record
@@ -166,7 +167,7 @@ def run_atomic_functions_once(monkeypatch: pytest.MonkeyPatch, store: Store) -> 
 
 def store_what_was_refused(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     """Store, and say that it was not."""
-    replaced, times = Unit._replaced, [0]
+    replaced, times = Storing._replaced, [0]
 
     def unsure(self: Any, *arguments: Any) -> Any:
         answer = replaced(self, *arguments)
@@ -175,7 +176,7 @@ def store_what_was_refused(monkeypatch: pytest.MonkeyPatch, store: Store) -> Non
             raise SessionGone("it is stored, in fact")
         return answer
 
-    monkeypatch.setattr(Unit, "_replaced", unsure)
+    monkeypatch.setattr(Storing, "_replaced", unsure)
 
 
 #: What must be found, among other things.

@@ -187,7 +187,7 @@ def test_what_has_ended_is_never_revived() -> None:
             assert not isinstance(step, Save | Bury | Touch), case
             if isinstance(step, Create):
                 assert case.wanted.subject not in (None, case.state.subject), case
-                assert step.record.handle != case.state.tombstone.handle
+                assert step.snapshot.handle != case.state.tombstone.handle
 
 
 def test_a_request_that_changes_nothing_costs_nothing_unless_it_is_due() -> None:
@@ -206,11 +206,13 @@ def test_every_write_is_conditional_on_what_was_seen() -> None:
     for case in CASES:
         step = case.decided()
         if isinstance(step, Create):
-            assert step.record.version == 1
-            assert step.record.handle == handle_of(step.sid) == handle_of(NEW_SID)
+            new = step.snapshot
+            assert new.record.version == 1
+            assert new.handle == handle_of(new.sid) == handle_of(NEW_SID)
         elif isinstance(step, Save):
-            assert (step.record.version, step.record.ended) == (4, False)
-            assert step.record.handle == handle_of(step.sid)
+            mine = step.snapshot
+            assert (mine.record.version, mine.record.ended) == (4, False)
+            assert mine.handle == handle_of(mine.sid)
         elif isinstance(step, Bury):
             assert (step.tombstone.version, step.tombstone.ended) == (4, True)
             assert step.tombstone.handle == handle_of(step.sid)
@@ -263,7 +265,7 @@ def answers(step: Step, state: State) -> list[Answer]:
 
 
 def _stored(step: Save | Create) -> Snapshot:
-    return Snapshot(step.sid, step.record, step.contents, step.record.subject, True)
+    return step.snapshot
 
 
 def followed(case: Case) -> Iterator[tuple[Case, Step, Answer, Any]]:

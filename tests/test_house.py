@@ -18,7 +18,7 @@ FLOORS = [
     ["cli"],
     ["interface", "info"],
     ["session"],
-    ["saving"],
+    ["mapping", "saving"],
     ["config"],
     ["sealing", "web"],
     ["merge", "signals"],
@@ -31,10 +31,12 @@ FLOORS = [
 SAVING = [
     ["__init__"],
     ["unit"],
-    ["react", "quota", "loading"],
+    ["react", "storing"],
+    ["loading", "quota"],
     ["decide", "chain", "effects", "draft"],
     ["steps", "wanted"],
     ["state"],
+    ["telling"],
     ["client", "gateway", "services", "subject", "times"],
 ]
 #: The same within ``sealing``.

@@ -87,7 +87,7 @@ def _of_held(state: Held, wanted: Wanted, moment: Moment, settings: Settings) ->
             return Nothing(Rule.UNCHANGED)
         # From another device all of it is stored, for the list of devices.
         if moment.device in (UNKNOWN, device_in(snapshot.record.payload)):
-            return Touch(Rule.TOUCH, touched(snapshot.record, now))
+            return touch(snapshot, now)
     if not wanted.encoded:
         return Bury(
             Rule.EMPTIED, snapshot.sid, snapshot.record.tombstone(now, moment.remembered)
@@ -102,7 +102,7 @@ def _of_moving(state: Moving, wanted: Wanted, moment: Moment, settings: Settings
         if signs_out or wanted.emptied:
             return GoOn(Rule.LATE_SIGN_OUT, Held(former))
         if moment.presented is not None:
-            return EndPresented(Rule.PRESENTED, moment.presented)
+            return EndPresented(Rule.PRESENTED, moment.presented, moment.remembered)
         return Warn(Rule.LATE_NEW_ID)
     # The new id is stored first, then the old one superseded: at each moment one of them is
     # valid, and of several requests that do this at once, one.
@@ -126,17 +126,17 @@ def _of_nothing(
 ) -> Step:
     if moment.presented is not None and (wanted.gives_up or state.asked):
         # A sign-out must count on a machine whose clock is ahead, or that lacks a key.
-        return EndPresented(Rule.PRESENTED, moment.presented)
+        return EndPresented(Rule.PRESENTED, moment.presented, moment.remembered)
     if wanted.encoded:
         if moment.late:
             return Warn(Rule.LATE_NEW_ID)
         if isinstance(state, Ended) and not _signs_in(state, wanted, settings):
             if wanted.signed_out:
-                return EndLeft(Rule.SIGN_OUT_OF_ENDED, state.tombstone)
+                return EndLeft(Rule.SIGN_OUT_OF_ENDED, state.tombstone, moment.remembered)
             return Gone(Rule.ENDED, state.tombstone)
         return _first(Rule.CREATE, state, wanted, moment, settings)
     if wanted.emptied and isinstance(state, Ended):
-        return EndLeft(Rule.SIGN_OUT_OF_ENDED, state.tombstone)
+        return EndLeft(Rule.SIGN_OUT_OF_ENDED, state.tombstone, moment.remembered)
     return Nothing(Rule.NOTHING_YET)
 
 
@@ -156,9 +156,11 @@ def _signs_in(state: Ended, wanted: Wanted, settings: Settings) -> bool:
 # -- what is to be stored
 
 
-def touched(record: Record, now: int) -> Record:
-    """The record as if it was used now, and nothing else."""
-    return record._replace(seen=now, expires=end_of(record, now, record.lifetime))
+def touch(snapshot: Snapshot, now: int) -> Touch:
+    """As if it was used now, and nothing else."""
+    record = snapshot.record
+    expires = end_of(record, now, record.lifetime)
+    return Touch(Rule.TOUCH, snapshot, record._replace(seen=now, expires=expires))
 
 
 def _next(
@@ -181,7 +183,7 @@ def _next(
     contents = snapshot.contents._replace(
         data=wanted.encoded, authenticated=authenticated_at(state, wanted, now, settings)
     )
-    return Save(rule, snapshot.sid, record, contents)
+    return Save(rule, _unsealed(snapshot.sid, record, contents, wanted))
 
 
 def _first(
@@ -217,7 +219,12 @@ def _first(
     )
     most, signed_in = settings.max_per_subject, wanted.subject is not None
     counted = most is not None and signed_in and not goes_on
-    return Create(rule, state.sid, record, contents, counted, former and former.handle)
+    new = _unsealed(state.sid, record, contents, wanted)
+    return Create(rule, new, counted, former and former.handle)
+
+
+def _unsealed(sid: str, record: Record, contents: Contents, wanted: Wanted) -> Snapshot:
+    return Snapshot(sid, record, contents, wanted.subject, wanted.permanent)
 
 
 def _superseding(state: Moving, now: int, settings: Settings) -> Record:

@@ -139,7 +139,7 @@ def _replaced(
     if isinstance(answer, Found):
         return _others_first(state, wanted, answer, moment)
     assert isinstance(answer, Missing)
-    return _missing(state, wanted, answer.standing)
+    return _missing(state, wanted, answer.standing, moment)
 
 
 def _saved(state: Held, snapshot: Snapshot | None, moment: Moment) -> Reaction:
@@ -174,7 +174,9 @@ def _others_first(
     return Reaction(replace(state, former=now), told, again=True, merge=found)
 
 
-def _missing(state: Held | Moving, wanted: Wanted, standing: Record | None) -> Reaction:
+def _missing(
+    state: Held | Moving, wanted: Wanted, standing: Record | None, moment: Moment
+) -> Reaction:
     """The session has ended, or was given another id, since it was loaded."""
     left = _withdrawn(state)
     seen = state.former if isinstance(state, Moving) else state.snapshot
@@ -184,7 +186,8 @@ def _missing(state: Held | Moving, wanted: Wanted, standing: Record | None) -> R
     )
     if signs_out and standing is not None:
         # Who signs out does not stay signed in because the session has another id by now.
-        return left._replace(then=EndLeft(Rule.TOO_LATE, standing, seen))
+        end = EndLeft(Rule.TOO_LATE, standing, moment.remembered, seen)
+        return left._replace(then=end)
     late = _too_late(left.state, wanted, seen, ended=False)
     return late._replace(effects=(*left.effects, *late.effects))
 
@@ -235,7 +238,7 @@ def _created(state: Known, step: Create, snapshot: Snapshot, moment: Moment) -> 
 def _placed_again(state: Moving, step: Save, answer: Answer) -> Reaction:
     if isinstance(answer, Stored):
         return Reaction(replace(state, placed=answer.snapshot), again=True)
-    return _gone(state, step.record)  # it was revoked before anybody had its id
+    return _gone(state, step.snapshot.record)  # it was revoked before anybody had its id
 
 
 def _moved(state: Moving, moment: Moment) -> Reaction:

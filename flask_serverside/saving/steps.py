@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from ..sealing.envelope import Contents
 from ..sealing.envelope import Device
 from ..sealing.envelope import UNKNOWN
 from ..stores import Record
@@ -106,19 +105,18 @@ class Rotate(NamedTuple):
 
 
 class Touch(NamedTuple):
-    """Give what is stored these times."""
+    """Give what is stored the times of this record, and nothing else."""
 
     rule: Rule
+    snapshot: Snapshot
     record: Record
 
 
 class Save(NamedTuple):
-    """Store the next version."""
+    """Store this next version, once it is sealed."""
 
     rule: Rule
-    sid: str
-    record: Record
-    contents: Contents
+    snapshot: Snapshot
 
 
 class Bury(NamedTuple):
@@ -130,12 +128,10 @@ class Bury(NamedTuple):
 
 
 class Create(NamedTuple):
-    """Store it for the first time, under this id."""
+    """Store this first version, once it is sealed."""
 
     rule: Rule
-    sid: str
-    record: Record
-    contents: Contents
+    snapshot: Snapshot
     #: Whether its subject has a quota, and it is one more of theirs.
     counted: bool
     #: The handle of the one that it takes the place of, which does not count.
@@ -154,6 +150,8 @@ class EndPresented(NamedTuple):
 
     rule: Rule
     handle: str
+    #: Seconds.
+    remembered: float
 
 
 class EndLeft(NamedTuple):
@@ -161,6 +159,8 @@ class EndLeft(NamedTuple):
 
     rule: Rule
     tombstone: Record
+    #: Seconds.
+    remembered: float
     #: What this request has seen of it before it has ended.
     seen: Snapshot | None = None
 
