@@ -16,6 +16,7 @@ from ..web.identity import handle_of
 from .state import Absent
 from .state import Ended
 from .state import Held
+from .state import Known
 from .state import Move
 from .state import Moving
 from .state import Snapshot
@@ -54,13 +55,25 @@ from .wanted import Wanted
 def decide(state: State, wanted: Wanted, moment: Moment, settings: Settings) -> Step:
     """The next step towards what is wanted."""
     if isinstance(state, Unknown):
-        # To go on would be to answer a sign-out that was perhaps not done as if it was.
-        return Fail(Rule.NO_ANSWER)
+        return _of_unknown(state.before, wanted, moment)
     if isinstance(state, Held):
         return _of_held(state, wanted, moment, settings)
     if isinstance(state, Moving):
         return _of_moving(state, wanted, moment, settings)
     return _of_nothing(state, wanted, moment, settings)
+
+
+def _of_unknown(before: Known, wanted: Wanted, moment: Moment) -> Step:
+    left = moment.presented is not None
+    if isinstance(before, Absent):
+        left = left or bool(wanted.encoded)
+    elif isinstance(before, Held):
+        # What an atomic function did was undone. A session that was to end is still there.
+        left = left or not asks_for_nothing(before, wanted, before.snapshot)
+    else:
+        left = True
+    # To go on would be to answer a sign-out that was perhaps not done as if it was.
+    return Fail(Rule.NO_ANSWER) if left else Nothing(Rule.CAUGHT)
 
 
 def _of_held(state: Held, wanted: Wanted, moment: Moment, settings: Settings) -> Step:

@@ -123,6 +123,12 @@ class Forget(NamedTuple):
     """What was presented is done with."""
 
 
+class Remember(NamedTuple):
+    """What was presented goes on elsewhere, and is to end if this request signs out."""
+
+    handle: str
+
+
 class TellLost(NamedTuple):
     """Warn that this cannot be delivered."""
 
@@ -149,6 +155,7 @@ Effect = (
     | KeepMine
     | Remove
     | Forget
+    | Remember
     | TellLost
     | Report
     | Refuse

@@ -27,6 +27,7 @@ from .effects import Found
 from .effects import KeepMine
 from .effects import Missing
 from .effects import Refuse
+from .effects import Remember
 from .effects import Remove
 from .effects import Report
 from .effects import Restore
@@ -231,6 +232,8 @@ def _created(state: Known, step: Create, snapshot: Snapshot, moment: Moment) -> 
         placed = replace(state, placed=snapshot, counted=step.counted)
         return Reaction(placed, again=True)
     told = (*_told(snapshot, moment), Tell(session_created, snapshot.record), Settle())
+    if isinstance(state, Ended):
+        told = (*told, Remember(state.tombstone.handle))
     evict = Evict(Rule.EVICT, snapshot, None) if step.counted else None
     return Reaction(Held(snapshot), told, then=evict)
 

@@ -19,6 +19,7 @@ class Rule(Enum):
     NO_ANSWER = (
         "The store did not answer before: nobody knows what stands there, so it fails again."
     )
+    CAUGHT = "The store did not answer, and nothing is left to be stored: the view knows of it."
     UNCHANGED = "Nothing has changed and nothing is due: the store is left alone."
     ROTATION = "The id has been in use for long enough: the session moves to the next one."
     SUBJECT = "Somebody has signed in or out: the session moves to a new id."

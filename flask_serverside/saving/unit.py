@@ -23,7 +23,6 @@ from ..errors import TooManySessions
 from ..signals import log
 from ..signals import session_destroyed
 from ..stores import ATTEMPTS
-from ..stores import Record
 from ..web.identity import new_id
 from . import effects
 from . import steps
@@ -216,25 +215,23 @@ class Unit:
     def end(self) -> None:
         """End the session now, under whatever id it goes on, and begin an empty one."""
         before, moment = known(self.state), self._moment()
-        self.state = _forgotten(before)
         self.draft.reset()
-        with self._sure():
+        with self._sure():  # if this fails, what was to end is still there
             if moment.presented is not None:
                 presented = (steps.Rule.PRESENTED, moment.presented, moment.remembered)
                 self._follow(steps.EndPresented(*presented), _NOTHING, moment)
             if isinstance(before, Ended):
                 left = (steps.Rule.SIGN_OUT_OF_ENDED, before.tombstone, moment.remembered)
                 self._follow(steps.EndLeft(*left), _NOTHING, moment)
-            for snapshot in dict.fromkeys((stored(before), current(before))):
-                if snapshot is not None:
-                    self._end_held(snapshot.record, moment)
-
-    def _end_held(self, record: Record, moment: steps.Moment) -> None:
-        if self._storing.end(record, moment.remembered):
-            self.cookie = effects.CLEARED
-            self._telling.tell(session_destroyed, record)
-        else:
-            self.state, self.cookie = Ended(record, record.subject), None
+            held = [s.record for s in dict.fromkeys((stored(before), current(before))) if s]
+            ended = [(record, self._storing.end(record, moment.remembered)) for record in held]
+        self.state = _forgotten(before)
+        for record, was_there in ended:
+            if was_there:
+                self.cookie = effects.CLEARED
+                self._telling.tell(session_destroyed, record)
+            else:
+                self.state, self.cookie = Ended(record, record.subject), None
 
     # -- one step after the other
 
@@ -341,6 +338,8 @@ class Unit:
                     self._gateway.call(self._gateway.store.delete, handle)
                 case effects.Forget():
                     self._presented = None
+                case effects.Remember(handle):
+                    self._presented = handle
                 case effects.TellLost(new_id):
                     self._telling.warn_of_loss(None if new_id else self.draft.data)
                 case effects.Report(record):
