@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from backends import PATIENCE
 from backends import Running
+from deployments import wait_until
 from proxy import Proxy
 from servers import MariaDB
 from servers import PostgreSQL
@@ -224,6 +225,8 @@ def test_a_sqlite_file_that_others_write_to_is_an_outage(tmp_path: Path) -> None
 
 # -- servers that turn read-only -----------------------------------------------------------
 
+READ_ONLY = "default_transaction_read_only"
+
 
 def test_after_a_failover_behind_one_address_the_old_server_is_left(
     strict: Server, server: Callable[[str], Server]
@@ -242,9 +245,9 @@ def test_after_a_failover_behind_one_address_the_old_server_is_left(
     else:
         url, off = (
             url_of(strict, port=proxy.port, username="postgres", password=None),
-            ("ALTER SYSTEM RESET default_transaction_read_only"),
+            f"ALTER SYSTEM RESET {READ_ONLY}",
         )
-        demote = ["ALTER SYSTEM SET default_transaction_read_only = on"]
+        demote = [f"ALTER SYSTEM SET {READ_ONLY} = on"]
         demote.append("SELECT pg_reload_conf()")
     store = make_store(url, table=table)
     record = new_record(store)
@@ -253,6 +256,8 @@ def test_after_a_failover_behind_one_address_the_old_server_is_left(
         with contextlib.closing(make_store(new.url, table=table)) as replica:
             replica.create(record)
         sent(strict, *demote)
+        if strict.name == "postgresql":  # it tells its processes, and then makes one that knows
+            wait_until(lambda: [*sent(strict, f"SHOW {READ_ONLY}")[0]] == ["on"])
         proxy._target = new.port
         later = saved_again(record, b"after the failover")
         assert store.replace(later) is later
