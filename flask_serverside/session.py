@@ -246,6 +246,9 @@ class ServerSideSession(LazyMapping):
 
         If another request has given the session a new id meanwhile, and nobody has signed
         in by that, it ends under the new id, too.
+
+        :raises StoreUnavailable: nobody knows whether it has ended. Raised again when the
+            request ends, even if the view has caught it: it must not answer "signed out".
         """
         self._not_in_atomic("destroy")
         self._ready.end()

@@ -443,6 +443,24 @@ def test_a_sign_out_that_nobody_knows_the_outcome_of_is_no_success(
     assert cookie_of(client) == before
 
 
+def test_an_error_of_a_store_of_the_applications_own_says_nothing_of_ours(
+    make_app: MakeApp,
+) -> None:
+    app = make_app()
+    client = user_of(app)
+
+    def fail(session: Any) -> None:
+        raise StoreUnavailable("not this one")
+
+    def view() -> None:
+        with contextlib.suppress(StoreUnavailable):
+            session.atomic(fail)
+        session["a"] = "2"
+
+    in_a_view(app, client, view)
+    assert client.get("/read").json == {"_user_id": "ada", "a": "2"}
+
+
 def test_a_clock_that_is_ahead_makes_nobody_fresh(make_app: MakeApp, clock: Clock) -> None:
     app = app_with(make_app, clock)
     clock.advance(3600)

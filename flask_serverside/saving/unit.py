@@ -303,10 +303,10 @@ class Unit:
         """Whatever fails, what is known afterwards is so."""
         try:
             yield
-        except BaseException as error:
+        except BaseException:
             left = known(self.state)
             self.state = Unknown(unmoved(left))
-            if isinstance(error, StoreUnavailable):
+            if self._gateway.failure is not None:
                 raise
             if isinstance(left, Moving) and left.placed is not None:
                 self._gateway.call(self._gateway.store.delete, left.placed.handle)
