@@ -133,12 +133,12 @@ def wishes() -> Iterator[Wanted]:
             continue
         plain = Wanted(encoded, subject, True)
         yield plain
-        yield replace(plain, lifetime=60_000)
-        yield replace(plain, proved=NOW)
-        yield replace(plain, disowned=True)
+        yield plain._replace(lifetime=60_000)
+        yield plain._replace(proved=NOW)
+        yield plain._replace(disowned=True)
         for cleared in (False, True):
-            yield replace(plain, kept=frozenset(), subject_kept=False, cleared=cleared)
-        yield replace(plain, kept=frozenset({"_user_id"}))
+            yield plain._replace(kept=frozenset(), subject_kept=False, cleared=cleared)
+        yield plain._replace(kept=frozenset({"_user_id"}))
 
 
 def moments() -> Iterator[Moment]:

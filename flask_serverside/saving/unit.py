@@ -177,7 +177,7 @@ class Unit:
             is undone if it cannot be stored.
         :param finishing: whether the request is over.
         """
-        with self._sure():
+        try:
             for _ in self._attempts():
                 with self.draft.doing(change) as undo:
                     reaction = self._tried(finishing)
@@ -186,6 +186,9 @@ class Unit:
                     if reaction.merge is None:
                         return
                     self._merge(reaction, in_part=change is not None)
+        except BaseException:
+            self._recover()
+            raise
 
     def touch(self) -> None:
         """Extend the session, and nothing else."""
@@ -243,6 +246,8 @@ class Unit:
                 self.state = with_sid(self.state, new_id(self._settings.id_length))
             moment = self._moment(finishing)
             step = decide(self.state, wanted, moment, self._settings)
+            if step.rule is steps.Rule.UNCHANGED:  # as at the end of most requests
+                return Reaction(known(self.state))
             if isinstance(step, steps.Rotate):
                 step = steps.GoOn(step.rule, next_in(step.snapshot, self._settings))
             reaction = self._follow(step, wanted, moment)
@@ -300,18 +305,20 @@ class Unit:
 
     @contextmanager
     def _sure(self) -> Iterator[None]:
-        """Whatever fails, what is known afterwards is so."""
         try:
             yield
         except BaseException:
-            left = known(self.state)
-            self.state = Unknown(unmoved(left))
-            if self._gateway.failure is not None:
-                raise
+            self._recover()
+            raise
+
+    def _recover(self) -> None:
+        """Whatever has failed: what is known from now on is so."""
+        left = known(self.state)
+        self.state = Unknown(unmoved(left))
+        if self._gateway.failure is None:
             if isinstance(left, Moving) and left.placed is not None:
                 self._gateway.call(self._gateway.store.delete, left.placed.handle)
             self.state = unmoved(left)
-            raise
 
     def _moment(self, finishing: bool = False) -> steps.Moment:
         now, device = self._gateway.now(), self._client.device

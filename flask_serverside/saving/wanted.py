@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from typing import Protocol
 
 from ..config import Settings
@@ -30,8 +30,7 @@ class Asked(Protocol):
     def begun_anew(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """The draft, as it was at one moment. Times in milliseconds."""
 
     #: The data; empty: nothing is to be kept.
