@@ -32,6 +32,19 @@ class _SerialCollection(mongomock.collection.Collection):  # type: ignore[misc]
             return super().delete_one(*arguments, **options)
 
 
+    def delete_many(self, *arguments: Any, **options: Any) -> Any:
+        with _LOCK:
+            return super().delete_many(*arguments, **options)
+
+
+class _SerialCursor(mongomock.collection.Cursor):  # type: ignore[misc]
+    """What a search finds is found when it is first asked for."""
+
+    def _compute_results(self, *arguments: Any, **options: Any) -> Any:
+        with _LOCK:
+            return super()._compute_results(*arguments, **options)
+
+
 class _SerialDatabase(mongomock.database.Database):  # type: ignore[misc]
     def get_collection(self, name: str, codec_options: Any = None, **options: Any) -> Any:
         # It knows no other dates than Python's, and no text that is none.
@@ -43,6 +56,7 @@ class _SerialDatabase(mongomock.database.Database):  # type: ignore[misc]
         return super().get_collection(name, codec_options=plain, **options)
 
 
+mongomock.collection.Cursor = _SerialCursor
 mongomock.database.Collection = _SerialCollection
 mongomock.mongo_client.Database = _SerialDatabase
 MongoClient = mongomock.MongoClient

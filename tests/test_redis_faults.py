@@ -298,7 +298,7 @@ def test_a_connection_that_is_cut_while_a_command_is_on_its_way_is_tried_again(
     store = make_store(f"redis://127.0.0.1:{proxy.port}?protocol={protocol}")
     store.create(record := new_record(store))
     proxy.freeze()
-    cut = threading.Timer(0.3, lambda: (proxy.drop(), proxy.mend()))
+    cut = threading.Timer(0.3, lambda: (proxy.mend(), proxy.drop()))
     cut.start()
     changed = saved_again(record, b"x")
     assert store.replace(changed) is changed
