@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flask_serverside import SessionGone
-from flask_serverside.saving.state import stored
+from flask_serverside.saving.state import Moving
 from flask_serverside.saving.storing import Storing
 from flask_serverside.saving.unit import Unit
 from flask_serverside.session import ServerSideSession
@@ -133,12 +133,10 @@ def supersede_whatever_stands_there(monkeypatch: pytest.MonkeyPatch, store: Stor
     merge = Unit._merge
 
     def theirs_lost(self: Any, others: Any, **options: Any) -> None:
-        if not self.moving:
+        if not isinstance(self.state, Moving):
             merge(self, others, **options)
             return
-        former = stored(self.state)
-        assert former is not None
-        lost = former._replace(record=others.merge.snapshot.record)
+        lost = self.state.former._replace(record=others.merge.snapshot.record)
         self.state = replace(self.state, former=lost)
 
     monkeypatch.setattr(Unit, "_merge", theirs_lost)
