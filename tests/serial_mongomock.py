@@ -31,7 +31,6 @@ class _SerialCollection(mongomock.collection.Collection):  # type: ignore[misc]
         with _LOCK:
             return super().delete_one(*arguments, **options)
 
-
     def delete_many(self, *arguments: Any, **options: Any) -> Any:
         with _LOCK:
             return super().delete_many(*arguments, **options)
