@@ -195,6 +195,19 @@ def test_only_this_packages_errors_come_out() -> None:
     assert len(str(error.value)) < 400
 
 
+def lose_the_answer(monkeypatch: pytest.MonkeyPatch, store: Shaky, *stored: Record) -> None:
+    """The next replace stores these, one on top of the other, and meets a closed connection."""
+    replace = store._replace
+
+    def answer_lost(record: Record) -> Record | None:
+        monkeypatch.setattr(store, "_replace", replace)
+        for each in stored:
+            assert replace(each)
+        raise Dropped("closed")
+
+    monkeypatch.setattr(store, "_replace", answer_lost)
+
+
 def test_a_replace_that_took_effect_is_known_by_what_stands_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -203,14 +216,8 @@ def test_a_replace_that_took_effect_is_known_by_what_stands_there(
     record = new_record(store)
     store.create(record)
     mine = saved_again(record, b"mine")
-    replace = store._replace
-
-    def answer_lost(record: Record) -> Record | None:
-        monkeypatch.setattr(store, "_replace", replace)
-        assert replace(record._replace(seen=record.seen + 1, expires=record.expires + 1))
-        raise Dropped("closed")
-
-    monkeypatch.setattr(store, "_replace", answer_lost)
+    later = {"seen": mine.seen + 1, "expires": mine.expires + 1}
+    lose_the_answer(monkeypatch, store, mine._replace(**later))
     assert store.replace(mine) is mine
 
 
@@ -223,20 +230,13 @@ def test_a_replace_of_which_nobody_knows_is_no_conflict(
     store = Shaky([])
     record = new_record(store)
     store.create(record)
-    replace = store._replace
-
-    def answer_lost(record: Record) -> Record | None:
-        monkeypatch.setattr(store, "_replace", replace)
-        assert replace(record)
-        theirs = saved_again(record, b"theirs")
-        if rotation is not None:
-            theirs = record.tombstone(store.now(), 30, "f" * 64, rotation)
-        assert replace(theirs)
-        raise Dropped("closed")
-
-    monkeypatch.setattr(store, "_replace", answer_lost)
+    mine = saved_again(record, b"mine")
+    theirs = saved_again(mine, b"theirs")
+    if rotation is not None:
+        theirs = mine.tombstone(store.now(), 30, "f" * 64, rotation)
+    lose_the_answer(monkeypatch, store, mine, theirs)
     with pytest.raises(StoreUnavailable, match="nobody knows"):
-        store.replace(saved_again(record, b"mine"))
+        store.replace(mine)
 
 
 def test_a_replace_that_was_ended_meanwhile_has_come_too_late(
@@ -248,15 +248,7 @@ def test_a_replace_that_was_ended_meanwhile_has_come_too_late(
     store.create(record)
     mine = saved_again(record, b"mine")
     tombstone = mine.tombstone(store.now(), 30)
-    replace = store._replace
-
-    def answer_lost(record: Record) -> Record | None:
-        monkeypatch.setattr(store, "_replace", replace)
-        assert replace(record)
-        assert replace(tombstone)
-        raise Dropped("closed")
-
-    monkeypatch.setattr(store, "_replace", answer_lost)
+    lose_the_answer(monkeypatch, store, mine, tombstone)
     assert store.replace(mine) == tombstone
 
 
