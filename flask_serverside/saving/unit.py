@@ -177,7 +177,7 @@ class Unit:
             is undone if it cannot be stored.
         :param finishing: whether the request is over.
         """
-        try:
+        with self._sure():
             for _ in self._attempts():
                 with self.draft.doing(change) as undo:
                     reaction = self._tried(finishing)
@@ -186,9 +186,6 @@ class Unit:
                     if reaction.merge is None:
                         return
                     self._merge(reaction, in_part=change is not None)
-        except BaseException:
-            self._recover()
-            raise
 
     def touch(self) -> None:
         """Extend the session, and nothing else."""
@@ -305,20 +302,17 @@ class Unit:
 
     @contextmanager
     def _sure(self) -> Iterator[None]:
+        """Whatever fails: what is known from then on is so."""
         try:
             yield
         except BaseException:
-            self._recover()
+            left = known(self.state)
+            self.state = Unknown(unmoved(left))
+            if self._gateway.failure is None:
+                if isinstance(left, Moving) and left.placed is not None:
+                    self._gateway.call(self._gateway.store.delete, left.placed.handle)
+                self.state = unmoved(left)
             raise
-
-    def _recover(self) -> None:
-        """Whatever has failed: what is known from now on is so."""
-        left = known(self.state)
-        self.state = Unknown(unmoved(left))
-        if self._gateway.failure is None:
-            if isinstance(left, Moving) and left.placed is not None:
-                self._gateway.call(self._gateway.store.delete, left.placed.handle)
-            self.state = unmoved(left)
 
     def _moment(self, finishing: bool = False) -> steps.Moment:
         now, device = self._gateway.now(), self._client.device
